@@ -1,0 +1,1 @@
+"""What is stored: sources, schemas, blobs, versions, ledger, decisions, review."""

@@ -1,0 +1,59 @@
+"""Blobs: image files named by the SHA-256 of their bytes, written once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets.atomic import write_bytes
+from datasets.digests import digest_bytes, digest_file
+from datasets.errors import StoreError
+
+SUFFIXES = (".png", ".jpg")
+
+
+class BlobFolder:
+    """`<store>/blobs/3f/3f9a….png`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, data: bytes, suffix: str = ".png") -> str:
+        """Store bytes and return their digest. Writing the same bytes again costs one look at the disk."""
+        if suffix not in SUFFIXES:
+            raise ValueError(f"suffix must be one of {SUFFIXES}, not {suffix!r}")
+        digest = digest_bytes(data)
+        path = self.folder / digest[:2] / f"{digest}{suffix}"
+        if not path.exists():
+            write_bytes(path, data)
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """The file of a blob. Raises StoreError when there is none."""
+        for suffix in SUFFIXES:
+            path = self.folder / digest[:2] / f"{digest}{suffix}"
+            if path.exists():
+                return path
+        raise StoreError(
+            f"blob {digest} is missing from {self.folder}. Run the build again: it makes blobs anew from the source."
+        )
+
+    def digests(self) -> set[str]:
+        """All blobs that are here, by one listing of the folders."""
+        found: set[str] = set()
+        if not self.folder.exists():
+            return found
+        with os.scandir(self.folder) as folders:
+            for folder in folders:
+                if not folder.is_dir():
+                    continue
+                with os.scandir(folder.path) as files:
+                    found.update(f.name.split(".")[0] for f in files if f.name.endswith(SUFFIXES) and f.name[0] != ".")
+        return found
+
+    def is_sound(self, digest: str) -> bool:
+        """Whether the blob exists and its bytes still have its name. Reads the whole file."""
+        try:
+            return digest_file(self.path(digest)) == digest
+        except (StoreError, OSError):
+            return False

@@ -1,0 +1,187 @@
+"""Opening a picture from outside: to the last byte, to upright sRGB pixels, or to a named defect.
+
+Nothing here trusts a header: the size is checked before pixels are allocated, and a file whose data ends early or fails
+its checksum is refused instead of being filled with grey.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 120_000_000  # an honest scan is below 100 MP; a bomb promises billions
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard, for every frame that it opens
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIX_FORMATS = {
+    "jpg": "JPEG",
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "gif": "GIF",
+    "bmp": "BMP",
+    "tif": "TIFF",
+    "tiff": "TIFF",
+}
+
+
+class Defect(StrEnum):
+    """Why a file gives no pixels."""
+
+    ZERO_BYTE = "zero_byte"
+    NOT_A_PICTURE = "not_a_picture"
+    BOMB = "decompression_bomb"
+    TRUNCATED = "truncated"
+    BAD_CHECKSUM = "bad_checksum"
+    ANIMATED = "animated"
+    BROKEN = "broken"
+    UNREADABLE_FILE = "unreadable_file"
+
+
+class UnreadablePictureError(Exception):
+    """A picture that gives no pixels, with its defect and a sentence."""
+
+    def __init__(self, defect: Defect, detail: str) -> None:
+        super().__init__(f"{defect}: {detail}")
+        self.defect = defect
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Decoded pixels and what the file said of itself.
+
+    rgb: uint8 (H, W, 3), sRGB, upright.
+    """
+
+    rgb: np.ndarray
+    format: str  # JPEG, PNG, ...: what the bytes are, whatever the file is called
+    mode: str  # Pillow's mode as stored: RGB, L, P, CMYK, RGBA, I;16, ...
+    oriented: bool  # an EXIF orientation was applied
+    icc: bool  # an ICC profile was applied
+
+
+def decode_picture(data: bytes, background: tuple[int, int, int] = (255, 255, 255)) -> Picture:
+    """Decode a whole file strictly.
+
+    data: the file's bytes. background: sRGB laid under transparent pixels.
+    Raises UnreadablePictureError for everything that does not decode completely, is animated, or promises more than
+    MAX_PIXELS pixels.
+    """
+    if not data:
+        raise UnreadablePictureError(Defect.ZERO_BYTE, "the file is empty")
+    try:
+        return _decode(data, background)
+    except Image.DecompressionBombError as error:
+        raise UnreadablePictureError(Defect.BOMB, str(error)) from error
+
+
+def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnreadablePictureError(Defect.NOT_A_PICTURE, "no known picture format begins like this") from error
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
+        raise UnreadablePictureError(_name_defect(error), str(error)) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadablePictureError(Defect.BOMB, f"the header promises {image.width}x{image.height} pixels")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format in ("GIF", "WEBP", "PNG"):
+        raise UnreadablePictureError(Defect.ANIMATED, f"{frames} frames")
+    file_format, mode = str(image.format), image.mode
+    if image.format == "PNG":
+        _check_png(data)
+    elif image.format == "JPEG":
+        _check_jpeg_end(data)
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        oriented = upright.size != image.size or image.getexif().get(0x0112, 1) != 1
+        profile = image.info.get("icc_profile")
+        rgb, applied = _to_srgb(upright, profile, background)
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError) as error:
+        raise UnreadablePictureError(_name_defect(error), str(error)) from error
+    return Picture(rgb=rgb, format=file_format, mode=mode, oriented=oriented, icc=applied)
+
+
+def _name_defect(error: Exception) -> Defect:
+    text = str(error).lower()
+    if "truncated" in text or "eof" in text or "end of file" in text:
+        return Defect.TRUNCATED
+    if "crc" in text or "checksum" in text:
+        return Defect.BAD_CHECKSUM
+    return Defect.BROKEN
+
+
+def _check_png(data: bytes) -> None:
+    """Walk the chunks: Pillow does not verify the CRC of image data, and stops reading when it has enough rows."""
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        (crc,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(data[position + 4 : end - 4]) != crc:
+            name = data[position + 4 : position + 8].decode("latin-1")
+            raise UnreadablePictureError(Defect.BAD_CHECKSUM, f"CRC of the PNG chunk {name} is wrong")
+        if data[position + 4 : position + 8] == b"IEND":
+            return
+        position = end
+    raise UnreadablePictureError(Defect.TRUNCATED, "the PNG ends before its last chunk")
+
+
+def _check_jpeg_end(data: bytes) -> None:
+    """A JPEG without its end marker was cut; libjpeg would fill the rest with grey and only warn."""
+    if b"\xff\xd9" not in data[max(0, len(data) - 65536) :]:
+        raise UnreadablePictureError(Defect.TRUNCATED, "the JPEG has no end marker")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, background: tuple[int, int, int]) -> tuple[np.ndarray, bool]:
+    """Any mode to uint8 (H, W, 3) sRGB; says whether an ICC profile was applied."""
+    image = _to_eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(ground, image).convert("RGB")
+    applied = False
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        converted = _apply_profile(image, profile)
+        applied = converted is not None
+        image = converted if converted is not None else image
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.asarray(image, dtype=np.uint8), applied
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """16- and 32-bit grey to 8 bits by value, where Pillow's own conversion would clip it to white."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image).astype(np.float64)
+        full = 65535.0 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
+        return Image.fromarray(np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8))
+    if image.mode == "F":
+        return Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
+    return image
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """Colours by an embedded ICC profile to sRGB; None when the profile is unusable (then the pixels count as sRGB)."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    return converted
+
+
+def encode_png(rgb: np.ndarray) -> bytes:
+    """uint8 (H, W, 3) as PNG bytes, lossless, at the fastest compression level (its bytes are the blob's name)."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

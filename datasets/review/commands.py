@@ -1,0 +1,43 @@
+"""`kaobako review` and `kaobako decisions pull`, without the command line: FiftyOne is imported inside only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets.review.database import review_database
+from datasets.review.pull import PulledDecisions, pull_decisions
+from datasets.review.records import ReviewInputs
+
+
+def open_review(
+    folder: Path,
+    name: str,
+    inputs: ReviewInputs,
+    port: int | None = None,
+    announce: Callable[[str], None] = print,
+    stop: threading.Event | None = None,
+) -> None:
+    """Make the review of a version and show it on 127.0.0.1 until Ctrl-C, SIGTERM, SIGHUP, or `stop` is set.
+
+    folder: the store's `review` folder, where the database lies. name: see `records.review_name`. port: the first free
+    one from 5151 on when None. announce: is told the address of the App once it answers.
+    Raises DatabaseError without a mongod, ReviewError when the port is taken. No process is left behind.
+    """
+    with review_database(folder):
+        from datasets.review.app import choose_port, serve_review
+        from datasets.review.view import load_review_dataset
+
+        free_port = choose_port(port)  # found out before the work, not after
+        serve_review(load_review_dataset(name, inputs), free_port, announce, stop)
+
+
+def pull_review(folder: Path, name: str, decisions: Path, who: str, note: str | None = None) -> PulledDecisions:
+    """Append what people tagged in the review `name` to the store's decisions; works while the App is open, too.
+
+    folder: the store's `review` folder. decisions: the store's `decisions` folder. who: the reviewer.
+    Raises DatabaseError, ReviewError, DecisionError.
+    """
+    with review_database(folder):
+        return pull_decisions(name, decisions, who, note)

@@ -1,0 +1,59 @@
+"""Three buttons above the grid: Keep, Reject, Unsure. What they do is `datasets.review.tagging`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from datasets.decisions import Decision
+from datasets.errors import KaobakoError
+from datasets.review.tagging import tag_decision
+
+
+class _Decide(foo.Operator):
+    """Gives the selected samples one decision, and says how many."""
+
+    decision: ClassVar[Decision]
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name=self.decision.value,
+            label=f"{self.decision.value.capitalize()} the selected images",
+            icon=f"/assets/{self.decision.value}.svg",
+        )
+
+    def resolve_placement(self, ctx: Any) -> types.Placement:
+        button = types.Button(label=self.config.label, icon=self.config.icon, prompt=False)
+        return types.Placement(types.Places.SAMPLES_GRID_ACTIONS, button)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        try:
+            tagged = tag_decision(ctx.dataset, ctx.selected, self.decision)
+        except KaobakoError as error:
+            ctx.ops.notify(str(error), variant="warning")
+            return {"count": 0}
+        ctx.ops.notify(tagged.describe(self.decision), variant="warning" if tagged.without_pixels else "success")
+        ctx.ops.clear_selected_samples()
+        ctx.ops.reload_samples()
+        return {"count": tagged.count}
+
+
+class Keep(_Decide):
+    decision = Decision.KEEP
+
+
+class Reject(_Decide):
+    decision = Decision.REJECT
+
+
+class Unsure(_Decide):
+    decision = Decision.UNSURE
+
+
+def register(plugin: Any) -> None:
+    """FiftyOne calls this once when it loads the plugin."""
+    for operator in (Keep, Reject, Unsure):
+        plugin.register(operator)

@@ -1,0 +1,1 @@
+"""Where raw pictures and metadata come from."""

@@ -1,0 +1,78 @@
+"""Which source, where it lies, and the words that all sources share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SourceKind(StrEnum):
+    """Where posts come from."""
+
+    DANBOORU = "danbooru"
+    FOLDER = "folder"
+
+
+class Rating(StrEnum):
+    """A post's rating in words, because the letter `s` changed its meaning.
+
+    Until 2021 Danbooru's `s` was *safe*; since 2022 it is *sensitive* and the safe ones are `g`, *general*.
+    """
+
+    SAFE = "safe"
+    GENERAL = "general"
+    SENSITIVE = "sensitive"
+    QUESTIONABLE = "questionable"
+    EXPLICIT = "explicit"
+    UNRATED = "unrated"
+
+
+class RatingVintage(StrEnum):
+    """Which meaning the rating letters have."""
+
+    AUTO = "auto"
+    S_IS_SAFE = "s-is-safe"
+    S_IS_SENSITIVE = "s-is-sensitive"
+
+
+class Problem(StrEnum):
+    """Why a row of a source has no usable post; a ledger row at the filter stage."""
+
+    BROKEN_ROW = "broken_row"
+    NO_ID = "no_id"
+    DUPLICATE_ID = "duplicate_id"
+    UNSAFE_PATH = "unsafe_path"
+    MISSING_FILE = "missing_file"
+    NO_METADATA = "no_metadata"
+
+
+class SourceConfig(BaseModel):
+    """Where raw pictures and metadata come from. The source is only ever read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: SourceKind = Field(
+        SourceKind.DANBOORU,
+        description="danbooru: JSON-lines metadata and original/NNNN/ID.ext; folder: any folder of pictures",
+        json_schema_extra={"position": 0},
+    )
+    root: Path = Field(
+        Path("demo/booru"),
+        description="Folder of the source; a relative one counts from the working directory",
+        json_schema_extra={"position": 1},
+    )
+    metadata: str = Field(
+        "",
+        description="danbooru: glob of the metadata files below root (default metadata/*); "
+        "folder: a CSV or Parquet file below root with a column `path` (default: no metadata)",
+        json_schema_extra={"position": 2},
+    )
+    images: str = Field("original", description="danbooru: folder of the pictures below root")
+    modulus: int = Field(1000, ge=1, le=1_000_000, description="danbooru: folder = id modulo this, in four digits")
+    rating_vintage: RatingVintage = Field(
+        RatingVintage.AUTO,
+        description="What the letter s means. auto: sensitive as soon as any row says g, else safe",
+    )
+    recursive: bool = Field(True, description="folder: look into sub-folders")

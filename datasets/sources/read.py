@@ -1,0 +1,47 @@
+"""Reading a source: the one door for all kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+
+from datasets.digests import digest_rows
+from datasets.errors import SourceError
+from datasets.sources import danbooru, folder
+from datasets.sources.config import SourceConfig, SourceKind
+
+_READERS = {SourceKind.DANBOORU: danbooru.read_posts, SourceKind.FOLDER: folder.read_posts}
+_IDENTITY = (
+    "post_id",
+    "source_path",
+    "rating",
+    "score",
+    "tags",
+    "extension",
+    "deleted",
+    "banned",
+    "file_bytes",
+    "problem",
+)
+
+
+def read_posts(config: SourceConfig) -> pa.Table:
+    """What the source says of its posts: a POSTS table in order of post_id. Opens no picture.
+
+    Raises SourceError when there is nothing to read.
+    """
+    return _READERS[config.kind](config)
+
+
+def digest_posts(posts: pa.Table) -> str:
+    """The digest of what a source said, for a version's lineage."""
+    return digest_rows(posts, _IDENTITY, order_by="post_id")
+
+
+def locate(root: Path, source_path: str) -> Path:
+    """The file of a post. Raises SourceError for a path that would leave the root."""
+    relative = PurePosixPath(source_path)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise SourceError(f"{source_path!r} leaves the source folder {root}")
+    return root / relative

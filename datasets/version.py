@@ -1,0 +1,201 @@
+"""Versions: published datasets that are there completely or not at all, and never change afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.atomic import sync_folder, write_parquet, write_text
+from datasets.digests import content_digest, digest_file, digest_json, digest_rows
+from datasets.errors import StoreError
+from datasets.schema import LEDGER, MANIFEST, conform
+from datasets.store import Store
+
+MANIFEST_FILE = "manifest.parquet"
+LEDGER_FILE = "ledger.parquet"
+LINEAGE_FILE = "version.json"
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version: its tables are read when they are asked for."""
+
+    name: str
+    number: int
+    folder: Path
+    lineage: dict[str, Any]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@v{self.number}"
+
+    @property
+    def content_digest(self) -> str:
+        return str(self.lineage["content_digest"])
+
+    def manifest(self) -> pa.Table:
+        """One row per published sample (schema MANIFEST), in order of crop_id."""
+        return pq.read_table(self.folder / MANIFEST_FILE)
+
+    def ledger(self) -> pa.Table:
+        """One row per dropped item (schema LEDGER), in order of stage and item."""
+        return pq.read_table(self.folder / LEDGER_FILE)
+
+
+def read_version(store: Store, reference: str) -> Version:
+    """A version by `faces@v7`, `faces` (newest), or its folder's path. Raises StoreError when there is none."""
+    folder = Path(reference)
+    if (folder / LINEAGE_FILE).is_file():
+        name, number = folder.resolve().parent.name, int(folder.resolve().name.lstrip("v"))
+    else:
+        name, number = store.resolve(reference)
+        folder = store.version_folder(name, number)
+    try:
+        lineage = json.loads((folder / LINEAGE_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{folder} is not a whole version: {error}. Restore it from a backup or build again."
+        ) from error
+    return Version(name, number, folder, lineage)
+
+
+def store_of(version_folder: Path) -> Store:
+    """The store that a version's folder lies in: <store>/datasets/<name>/v0007."""
+    return Store(version_folder.resolve().parents[2])
+
+
+def list_versions(store: Store, name: str | None = None) -> list[Version]:
+    """All versions, by name and number; of one dataset when it is named."""
+    names = [name] if name else store.dataset_names()
+    return [read_version(store, f"{n}@v{number}") for n in names for number in store.version_numbers(n)]
+
+
+def ledger_digest(ledger: pa.Table) -> str:
+    """What was dropped, where and why, in one digest."""
+    return digest_rows(ledger, ("item_id", "stage", "reason", "value", "threshold", "related"), order_by="item_id")
+
+
+def find_unchanged(store: Store, name: str, lineage: dict[str, Any]) -> Version | None:
+    """The newest version, if a new one would say the same: equal content, ledger, recipe and stage versions."""
+    numbers = store.version_numbers(name)
+    if not numbers:
+        return None
+    newest = read_version(store, f"{name}@v{numbers[-1]}")
+    same = ("content_digest", "ledger_digest", "recipe_digest", "stage_versions", "weights")
+    return newest if all(newest.lineage.get(key) == lineage.get(key) for key in same) else None
+
+
+def publish_version(
+    store: Store,
+    name: str,
+    manifest: pa.Table,
+    ledger: pa.Table,
+    lineage: dict[str, Any],
+    write_card: Callable[[Path, pa.Table, pa.Table, dict[str, Any]], None],
+) -> Version:
+    """Publish a version in one step, under the dataset's lock (which the caller holds).
+
+    Everything is written to a staging folder and synced, the manifest last; one rename makes it visible. lineage: what
+    is known of how it was made; digests, number and parent are added here. write_card(folder, manifest, ledger,
+    lineage) adds the card and its pictures. When nothing differs from the newest version, that one is returned.
+    Raises StoreError when a blob of the manifest is missing.
+    """
+    manifest = conform(manifest, MANIFEST).sort_by("crop_id")
+    ledger = conform(ledger, LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")])
+    missing = sorted(set(manifest["blob"].to_pylist()) - store.blobs.digests())
+    if missing:
+        raise StoreError(f"{len(missing)} blobs of the manifest are missing, {missing[0]} first. Run the build again.")
+    numbers = store.version_numbers(name)
+    lineage = {
+        "name": name,
+        "content_digest": content_digest(manifest),
+        "ledger_digest": ledger_digest(ledger),
+        "recipe_digest": digest_json(lineage["recipe"]),
+        "parent": f"{name}@v{numbers[-1]}" if numbers else None,
+        **lineage,
+    }
+    if (unchanged := find_unchanged(store, name, lineage)) is not None:
+        return unchanged
+    number = (numbers[-1] if numbers else 0) + 1
+    lineage = {"version": f"{name}@v{number}", **lineage}
+    folder = store.dataset(name)
+    remove_staging(folder)
+    staging = folder / f".staging-{uuid.uuid4().hex[:12]}"
+    staging.mkdir(parents=True)
+    try:
+        write_parquet(staging / LEDGER_FILE, ledger)
+        write_card(staging, manifest, ledger, lineage)
+        _sync_files(staging)
+        write_text(staging / LINEAGE_FILE, json.dumps(lineage, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        write_parquet(staging / MANIFEST_FILE, manifest)
+        target = store.version_folder(name, number)
+        staging.rename(target)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return Version(name, number, target, lineage)
+
+
+def remove_staging(folder: Path) -> None:
+    """Remove what a killed build left behind. Only under the dataset's lock."""
+    for leftover in folder.glob(".staging-*"):
+        shutil.rmtree(leftover)
+
+
+def _sync_files(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    for path in sorted(p for p in [folder, *folder.rglob("*")] if p.is_dir()):
+        sync_folder(path)
+
+
+def verify_version(store: Store, version: Version, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Everything that is wrong with a published version, as sentences; an empty list means sound.
+
+    Reads every blob. progress(done, total) is called per blob.
+    """
+    manifest, ledger = version.manifest(), version.ledger()
+    problems = []
+    if (found := content_digest(manifest)) != version.content_digest:
+        problems.append(f"the manifest's content digest is {found}, version.json says {version.content_digest}")
+    if (found := ledger_digest(ledger)) != version.lineage["ledger_digest"]:
+        problems.append(f"the ledger's digest is {found}, version.json says {version.lineage['ledger_digest']}")
+    problems.extend(count_problems(version.lineage["counts"]))
+    blobs = sorted(set(manifest["blob"].to_pylist()))
+    for done, blob in enumerate(blobs, 1):
+        try:
+            path = store.blobs.path(blob)
+            if (found := digest_file(path)) != blob:
+                problems.append(f"blob {path.name} has been changed: its bytes are {found}")
+        except (StoreError, OSError) as error:
+            problems.append(str(error))
+        if progress is not None:
+            progress(done, len(blobs))
+    return problems
+
+
+def count_problems(counts: dict[str, dict[str, Any]]) -> list[str]:
+    """Stages whose accounts do not add up: in = kept + dropped, and one stage's kept are the next one's inputs."""
+    problems = []
+    before: int | None = None
+    for stage, row in counts.items():
+        dropped = sum(row["dropped"].values())
+        if row["in"] != row["kept"] + dropped:
+            problems.append(f"stage {stage}: in {row['in']} is not kept {row['kept']} + dropped {dropped}")
+        if before is not None and row["inputs"] != before:
+            problems.append(f"stage {stage}: got {row['inputs']} items, the stage before kept {before}")
+        before = row["kept"]
+    return problems

@@ -1,0 +1,48 @@
+"""The command `kaobako`: its verbs, and how errors are shown. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from flows.cli import booru, build, decisions, doctor, review, serve, training, versions, weights
+from flows.environment import prepare_environment
+
+app = typer.Typer(
+    name="kaobako",
+    help="From a pile of illustrations to a clean, versioned face dataset, its review, and a GAN of it.\n\n"
+    "Start with `kaobako booru demo/booru`, `kaobako curate recipes/demo.toml`, `kaobako versions show faces`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("booru")(booru.draw)
+app.command("curate")(build.curate)
+app.add_typer(versions.app, name="versions")
+app.command("evaluate")(booru.evaluate)
+app.command("review")(review.review)
+app.add_typer(decisions.app, name="decisions")
+app.command("train")(training.train)
+app.command("sample")(training.sample)
+app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
+app.add_typer(weights.app, name="weights")
+
+_OWN = ("flows", "tasks", "models", "datasets")
+
+
+def main() -> None:
+    """Run the command line. Our own errors are shown as one message; anything else keeps its traceback."""
+    prepare_environment()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _OWN:
+            raise
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)

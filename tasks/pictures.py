@@ -1,0 +1,27 @@
+"""Opening the pictures of a shard: blobs made by an earlier stage, decoded once each, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets.cache import INPUT
+from datasets.errors import StoreError
+from datasets.pictures import UnreadablePictureError, decode_picture
+from tasks.stage import Shard
+
+
+def open_blobs(shard: Shard, column: str) -> Iterator[tuple[str, np.ndarray]]:
+    """(input digest, uint8 (H, W, 3)) for each item, by the blob that `column` names.
+
+    Raises StoreError for a blob that is gone or damaged: ours, so never a ledger row.
+    """
+    for row in shard.rows():
+        path = shard.store.blobs.path(row[column])
+        try:
+            yield row[INPUT], decode_picture(path.read_bytes()).rgb
+        except UnreadablePictureError as error:
+            raise StoreError(
+                f"the blob {path} is damaged ({error}). Delete it and run the build again: it is made anew."
+            ) from error

@@ -1,0 +1,20 @@
+"""Plan: what a build is told: resolved settings, and the stages in order with their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.sources.config import SourceConfig
+from tasks.stage import Stage, StageParams
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Everything that decides what a build publishes, but for the source's content and human decisions."""
+
+    dataset: str
+    source: SourceConfig
+    stages: tuple[tuple[Stage, StageParams], ...]
+    recipe: dict[str, Any]  # the resolved recipe, for the lineage
+    device: str = "cpu"  # where networks compute

@@ -1,0 +1,103 @@
+"""Shards: a stage's open work cut into pieces that one task run measures.
+
+Tasks exchange references (paths, digests, counts), never tables or pictures. A shard's rows lie in a Parquet file in
+the store's work folder; its result lies in the measurement cache, which is the truth: measuring a shard again
+overwrites the same file with the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from datasets.atomic import write_parquet
+from datasets.cache import INPUT, first_of_each
+from datasets.store import Store
+from tasks.stage import Shard, Stage, StageParams
+
+MAX_SHARD = 1000  # items: some seconds to minutes of work
+MIN_SHARD = 16  # a Prefect task run costs about as much as measuring this many crops
+
+
+@dataclass(frozen=True)
+class ShardRef:
+    """What a task needs to find its shard: small, picklable, the same under every runner."""
+
+    stage: str
+    index: int
+    items: Path  # Parquet file of the shard's rows
+    count: int
+    store: Path
+    source_root: Path
+    settings: dict[str, Any]  # the measured fields of the stage's parameters
+    weights: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What a task did."""
+
+    stage: str
+    index: int
+    count: int  # inputs measured
+    opened: int  # pictures opened
+    seconds: float
+
+
+def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
+    """Measure one shard and keep its facts in the cache."""
+    if stage.measure is None:
+        raise ValueError(f"stage {stage.name} measures nothing")
+    start = time.perf_counter()
+    store = Store(ref.store)
+    params = stage.params(**ref.settings)
+    shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights)
+    facts = stage.measure(shard, params.for_measure())
+    stage.cache(params, store).add(facts.table)
+    return ShardResult(ref.stage, ref.index, len(shard.items), facts.opened, time.perf_counter() - start)
+
+
+def split_open_work(
+    stage: Stage, params: StageParams, items: pa.Table, store: Store, folder: Path, source_root: Path, workers: int
+) -> list[ShardRef]:
+    """The inputs that were never measured, as shards written below `folder`.
+
+    items: item columns and `input`. Each distinct input is measured once, with one item to represent it.
+    """
+    known = sound_facts(stage, stage.cache(params, store).lookup(items[INPUT]), store)
+    wanted = pc.invert(pc.is_in(items[INPUT], value_set=known[INPUT].combine_chunks()))
+    open_items = first_of_each(items.filter(pc.and_(wanted, pc.is_valid(items[INPUT]))), INPUT)
+    size = min(MAX_SHARD, max(MIN_SHARD, math.ceil(len(open_items) / (workers * 4))))
+    refs = []
+    for index, start in enumerate(range(0, len(open_items), size)):
+        rows = open_items.slice(start, size)
+        path = folder / f"{stage.name}-{index:05d}.parquet"
+        write_parquet(path, rows)
+        settings = params.measured_settings()
+        refs.append(
+            ShardRef(stage.name, index, path, len(rows), store.root, source_root, settings, weights=(store.weights,))
+        )
+    return refs
+
+
+def sound_facts(stage: Stage, facts: pa.Table, store: Store) -> pa.Table:
+    """The facts whose blobs still exist: a blob that is gone makes its input count as never measured."""
+    if len(facts) == 0 or (not stage.blobs and stage.nested_blobs is None):
+        return facts
+    present = pa.array(sorted(store.blobs.digests()), pa.string())
+    for column in stage.blobs:
+        facts = facts.filter(pc.or_(pc.is_null(facts[column]), pc.is_in(facts[column], value_set=present)))
+    if stage.nested_blobs is not None:
+        lists = stage.nested_blobs(facts)
+        missing = pc.invert(pc.is_in(pc.list_flatten(lists), value_set=present))
+        owners = pc.list_parent_indices(lists).filter(missing)
+        rows = pa.array(range(len(facts)), pa.int64())
+        facts = facts.filter(pc.invert(pc.is_in(rows, value_set=owners.cast(pa.int64()))))
+    return facts

@@ -1,0 +1,181 @@
+"""The stage contract: measure once, decide many times (DESIGN section 4).
+
+A stage is two pure functions. `measure` opens pixels and returns facts, one row per distinct input; the engine keeps
+them in the measurement cache. `decide` is a vectorised judgement of those facts by the recipe's thresholds, redone at
+every build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from datasets.cache import INPUT, MeasurementCache
+from datasets.digests import digest_json
+from datasets.schema import VERDICTS
+from datasets.store import Store
+
+
+class StageParams(BaseModel):
+    """Settings and thresholds of one stage.
+
+    `measured` names the fields that measure() reads: they are part of the cache key. All others are thresholds, which
+    only decide() may read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    measured: ClassVar[frozenset[str]] = frozenset()
+
+    def for_measure(self) -> Self:
+        """The same model with nothing but the measured fields: reading another one raises AttributeError.
+
+        So a threshold cannot slip into a measurement unnoticed, where a change of it would leave stale facts.
+        """
+        values = {name: getattr(self, name) for name in sorted(self.measured)}
+        bare = type(self).model_construct(**values)
+        for name in type(self).model_fields.keys() - self.measured:
+            bare.__dict__.pop(name, None)
+        return bare  # type: ignore[return-value]
+
+    def measured_settings(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include=set(self.measured))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some hundreds of items that one task measures, with what it needs to open them."""
+
+    items: pa.Table  # distinct inputs, in column `input`, and the item columns of one representative each
+    store: Store
+    source_root: Path
+    weights: tuple[Path, ...] = ()  # folders to look for weights in
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.items.to_pylist()
+        return rows
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What measure() found, and how many pictures it opened for that."""
+
+    table: pa.Table
+    opened: int
+
+
+def no_weights(params: Any, store: Store) -> dict[str, str]:
+    """For stages that use no weights."""
+    return {}
+
+
+def join_facts(items: pa.Table, facts: pa.Table) -> pa.Table:
+    """Every item with the facts of its input, in item order; facts replace item columns of the same name."""
+    positions = pc.index_in(items[INPUT], value_set=facts[INPUT])
+    taken = facts.take(positions)
+    replaced = [name for name in items.column_names if name not in taken.column_names or name == INPUT]
+    joined = items.select(replaced)
+    for name in taken.column_names:
+        if name != INPUT:
+            joined = joined.append_column(taken.schema.field(name), taken[name])
+    return joined
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One curation step."""
+
+    name: str
+    version: int  # bump when measure() changes its meaning
+    params: type[StageParams]
+    decide: Callable[[pa.Table, Any], pa.Table]  # (items with facts, params) -> VERDICTS, row by row
+    measure: Callable[[Shard, Any], Facts] | None = None  # (shard, params with measured fields only)
+    facts: pa.Schema | None = None  # of measure(): `input` first
+    input_column: str = ""  # the item column that holds the digest of measure()'s input
+    expand: Callable[[pa.Table, pa.Table], pa.Table] = join_facts  # (items, facts) -> what is judged
+    weights: Callable[[Any, Store], dict[str, str]] = no_weights  # name -> digest
+    blobs: tuple[str, ...] = ()  # columns of facts that name blobs: without its blob a fact is measured again
+    nested_blobs: Callable[[pa.Table], pa.Array] | None = None  # the same, where blobs are inside lists
+    enabled: Callable[[Any], bool] = field(default=lambda params: True)
+    off_because: str = ""  # said in the lineage when the recipe leaves the stage out
+
+    def cache(self, params: StageParams, store: Store) -> MeasurementCache:
+        """The cache of this stage's facts under these settings and weights."""
+        if self.facts is None:
+            raise ValueError(f"stage {self.name} measures nothing")
+        key = {"settings": params.measured_settings(), "weights": self.weights(params, store)}
+        folder = store.cache / f"{self.name}-{self.version}" / digest_json(key)[:24]
+        return MeasurementCache(folder, self.facts)
+
+
+class Verdicts:
+    """Builds a VERDICTS table from rules; an item falls by the first rule that it breaks."""
+
+    def __init__(self, items: pa.Table) -> None:
+        self.items = items
+        self.size = len(items)
+        self.open = np.ones(self.size, dtype=bool)
+        columns = VERDICTS.names[1:]
+        self._columns: dict[str, np.ndarray] = {name: np.full(self.size, None, dtype=object) for name in columns}
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column as float64, null as NaN (which breaks no rule)."""
+        values: np.ndarray = pc.cast(self.items[column], pa.float64()).to_numpy(zero_copy_only=False)
+        return values
+
+    def drop(
+        self,
+        mask: np.ndarray,
+        reason: str | np.ndarray,
+        *,
+        parameter: str | None = None,
+        measurement: str | None = None,
+        threshold: float | None = None,
+        detail: str | np.ndarray | None = None,
+        related: np.ndarray | None = None,
+        value: np.ndarray | None = None,
+    ) -> None:
+        """Drop the items of a boolean mask that no earlier rule has dropped.
+
+        reason, detail, related, value may be arrays over all items. value defaults to the measurement's column.
+        """
+        falls = np.asarray(mask, dtype=bool) & self.open
+        self.open &= ~falls
+        if value is None and measurement is not None:
+            value = self.numbers(measurement)
+        given = {
+            "reason": reason,
+            "measurement": measurement,
+            "value": value,
+            "threshold": threshold,
+            "parameter": parameter,
+            "detail": detail,
+            "related": related,
+        }
+        for name, content in given.items():
+            if content is not None:
+                self._columns[name][falls] = content[falls] if isinstance(content, np.ndarray) else content
+
+    def below(self, column: str, threshold: float, reason: str, parameter: str) -> None:
+        """Drop what measures less than the threshold."""
+        with np.errstate(invalid="ignore"):
+            mask = self.numbers(column) < threshold
+        self.drop(mask, reason, parameter=parameter, measurement=column, threshold=threshold)
+
+    def above(self, column: str, threshold: float, reason: str, parameter: str) -> None:
+        """Drop what measures more than the threshold."""
+        with np.errstate(invalid="ignore"):
+            mask = self.numbers(column) > threshold
+        self.drop(mask, reason, parameter=parameter, measurement=column, threshold=threshold)
+
+    def table(self) -> pa.Table:
+        """The verdicts, row by row as the items."""
+        arrays = [pa.array(self.open)]
+        arrays += [pa.array(self._columns[f.name], type=f.type, from_pandas=True) for f in VERDICTS if f.name != "keep"]
+        return pa.Table.from_arrays(arrays, schema=VERDICTS)

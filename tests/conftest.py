@@ -1,0 +1,39 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = Path(os.environ.get("KAOBAKO_CHROMIUM", "/usr/bin/chromium"))
+QUIET_BROWSER = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A playwright Browser on the machine's Chromium, with a fresh profile. In CI its absence is a failure."""
+    problem = None if CHROMIUM.exists() else f"no Chromium at {CHROMIUM}: apt-get install chromium, or KAOBAKO_CHROMIUM"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        problem = "playwright is not installed: pip install 'kaobako[dev]'"
+    if problem:
+        if os.environ.get("CI"):
+            pytest.fail(problem)
+        pytest.skip(problem)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET_BROWSER)
+        yield browser
+        browser.close()
