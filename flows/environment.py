@@ -37,4 +37,6 @@ def prepare_prefect(store: Path) -> None:
     own = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE")
     if any(os.environ.get(name) for name in own) or (Path.home() / ".prefect" / "profiles.toml").exists():
         return
-    os.environ["PREFECT_HOME"] = str((store / "prefect").resolve())
+    home = (store / "prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PREFECT_HOME"] = str(home)

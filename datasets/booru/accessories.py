@@ -100,8 +100,8 @@ def draw_hair_ties(canvas: Canvas, frame: Frame, person: Character) -> None:
         for side in (-1, 1):
             _knot(canvas, frame, person, (1.13 * side, -0.98), 0.42, 0.5 * side)
     elif person.hair_style == "ponytail":
-        side = 1.0 if person.seed % 2 else -1.0
-        _knot(canvas, frame, person, (0.95 * side, -1.38), 0.5, 0.4 * side)
+        tail = 1.0 if person.seed % 2 else -1.0  # the side on which hair.py hangs it
+        _knot(canvas, frame, person, (0.95 * tail, -1.38), 0.5, 0.4 * tail)
     elif person.hair_style == "low_twintails":
         for side in (-1, 1):
             _piece(canvas, frame, person, ellipse((1.12 * side, 0.82), 0.17, 0.12, angle=0.5 * side), person.trim)

@@ -305,7 +305,7 @@ def _disconnect_fiftyone() -> None:
     has ended. It connects again by itself when it is used again."""
     if "fiftyone" not in sys.modules:
         return
-    import mongoengine
+    import mongoengine  # type: ignore[import-untyped]
     from fiftyone.core.odm import get_db_conn
 
     get_db_conn().client.close()

@@ -30,6 +30,7 @@ MOST_PER_REASON = 2000  # dropped items shown of each stage and reason
 BATCH = 1000  # samples per insert
 INDEXES = ("item_id", "stage", "reason", "d_score", "d_percentile", "pixel_digest", "duplicate_group", "tags")
 GREEN, RED, AMBER, GREY, BLUE = "#3f9b57", "#c8473c", "#d99a2b", "#8a8f9c", "#4b7fd1"
+QUIET_COLOURS = ["#4d6a8f", "#586f86", "#5f6b8c", "#4f7583"]  # all other values: told apart by reading, not by colour
 TAG_COLOURS = {Decision.KEEP: GREEN, Decision.REJECT: RED, Decision.UNSURE: AMBER}
 ACTIVE_FIELDS = ("tags", "stage", "reason", "d_percentile")  # ticked in the sidebar, written on each picture
 GROUPS = ("verdict", "rank", "measurements", "post", "identity")
@@ -185,7 +186,7 @@ def _save_views(dataset: fo.Dataset, records: list[Row]) -> None:
 def _style(dataset: fo.Dataset) -> None:
     """Open with what matters: the verdict first, decisions in traffic colours, long ids folded away."""
     config = dataset.app_config
-    groups: dict[str, list[str]] = {"tags": []}
+    groups: dict[str, list[str]] = {"tags": ["tags"]}
     groups |= {name: [f.name for f in REVIEW_FIELDS if f.group == name] for name in GROUPS}
     groups |= {"labels": ["boxes"], "file": ["id", "filepath", "created_at", "last_modified_at"]}
     groups["metadata"] = [f"metadata.{part}" for part in ("size_bytes", "mime_type", "width", "height", "num_channels")]
@@ -197,6 +198,7 @@ def _style(dataset: fo.Dataset) -> None:
     stages = dataset.distinct("stage")
     config.color_scheme = fo.ColorScheme(
         color_by="value",
+        color_pool=QUIET_COLOURS,
         fields=[
             {"path": "tags", "valueColors": [{"value": tag.value, "color": c} for tag, c in TAG_COLOURS.items()]},
             {"path": "decision", "valueColors": [{"value": tag.value, "color": c} for tag, c in TAG_COLOURS.items()]},

@@ -1,7 +1,6 @@
 """Each planted kind is what its name says, as an independent reader (Pillow, zlib, json) sees it."""
 
 import json
-import os
 import struct
 import warnings
 import zlib

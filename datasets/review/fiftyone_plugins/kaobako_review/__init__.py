@@ -11,6 +11,12 @@ from datasets.decisions import Decision
 from datasets.errors import KaobakoError
 from datasets.review.tagging import tag_decision
 
+LABELS = {
+    Decision.KEEP: "Keep the selected images",
+    Decision.REJECT: "Reject the selected images",
+    Decision.UNSURE: "Mark the selected images as unsure",
+}
+
 
 class _Decide(foo.Operator):
     """Gives the selected samples one decision, and says how many."""
@@ -21,7 +27,7 @@ class _Decide(foo.Operator):
     def config(self) -> foo.OperatorConfig:
         return foo.OperatorConfig(
             name=self.decision.value,
-            label=f"{self.decision.value.capitalize()} the selected images",
+            label=LABELS[self.decision],
             icon=f"/assets/{self.decision.value}.svg",
         )
 
