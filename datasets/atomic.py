@@ -53,9 +53,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet (zstd) to `path` in one step."""
+    """Write a table as Parquet (zstd, with a checksum for each page) to `path` in one step."""
 
     def write(temporary: Path) -> None:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
     write_atomically(path, write)

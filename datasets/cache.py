@@ -32,15 +32,17 @@ class MeasurementCache:
     def lookup(self, inputs: pa.Array | pa.ChunkedArray) -> pa.Table:
         """The cached rows of these inputs, one row each, in order of input; inputs never measured are absent.
 
-        A file that cannot be read (half a disk, a stray file) counts as never measured.
+        A file that cannot be read counts as never measured; it is removed when its content is broken, and left alone
+        when only the reading failed (no rights, too many open files).
         """
         wanted = pa.chunked_array(inputs) if isinstance(inputs, list) else inputs
         tables = [self.schema.empty_table()]
         for path in sorted(self.folder.glob("[!.]*.parquet")):
             try:
-                rows = pq.read_table(path, schema=self.schema)
-            except (pa.ArrowInvalid, OSError):
-                path.unlink(missing_ok=True)
+                rows = pq.read_table(path, schema=self.schema, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as error:
+                if getattr(error, "errno", None) is None:  # Arrow's own complaint of the bytes has no errno
+                    path.unlink(missing_ok=True)
                 continue
             tables.append(rows.filter(pc.is_in(rows[INPUT], value_set=wanted)))
         return first_of_each(pa.concat_tables(tables), INPUT)

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ _JUST_TAKEN: dict[str, Any] = {"pid": "?", "host": "?", "what": "just taken"}
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this machine started, in clock ticks since boot; None when it is gone."""
+    """When a process of this machine started, in clock ticks since boot; None when it is gone, or dead and unburied."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return None if state in "ZX" else fields[18]
+    except (OSError, IndexError, ValueError):
         return None
 
 
@@ -57,15 +58,26 @@ def _process_is_gone(holder: dict[str, Any]) -> bool:
 def read_holder(path: Path) -> dict[str, Any] | None:
     """Who holds the lock at `path`, or None when nobody does (no file, or a lease that went stale)."""
     try:
-        holder: dict[str, Any] = json.loads(path.read_text())
+        holder = _parse_lease(path.read_bytes())
+        if holder is None:
+            # a lease is written in one step, so a broken one was made by something else: age alone decides
+            holder = {"refreshed": path.stat().st_mtime, "host": "unknown", "pid": -1, "what": "unreadable lease"}
     except FileNotFoundError:
         return None
-    except ValueError:
-        # a lease is written in one step, so a broken one was made by something else: age alone decides
-        holder = {"refreshed": path.stat().st_mtime, "host": "unknown", "pid": -1, "what": "unreadable lease"}
     if time.time() - float(holder["refreshed"]) > STALE_AFTER or _process_is_gone(holder):
         return None
     return holder
+
+
+def _parse_lease(data: bytes) -> dict[str, Any] | None:
+    """A lease's content; None when it is not one."""
+    try:
+        lease = json.loads(data)
+    except ValueError:
+        return None
+    kinds = {"refreshed": (int, float), "host": str, "pid": int, "what": str}
+    sound = isinstance(lease, dict) and all(isinstance(lease.get(name), kind) for name, kind in kinds.items())
+    return lease if sound else None
 
 
 @contextmanager
@@ -118,7 +130,8 @@ def _try_to_take(path: Path, lease: dict[str, Any]) -> dict[str, Any] | None:
             return read_holder(path) or _JUST_TAKEN
         if read_holder(grave) is not None:
             # another taker was faster and this is its fresh lease: give it back
-            os.link(grave, path)
+            with suppress(FileExistsError):  # a third taker may have been faster still; its lease stays
+                os.link(grave, path)
             grave.unlink()
             return read_holder(path) or _JUST_TAKEN
         grave.unlink()

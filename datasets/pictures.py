@@ -28,6 +28,28 @@ SUFFIX_FORMATS = {
     "tif": "TIFF",
     "tiff": "TIFF",
 }
+# how a file begins that is meant to be a picture, whatever follows
+_MAGIC: dict[str, bytes | tuple[bytes, ...]] = {
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "JPEG": b"\xff\xd8\xff",
+    "GIF": b"GIF8",
+    "RIFF": b"RIFF",  # WebP
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
+# what Pillow raises at bytes that were made or damaged to be wrong; a full memory is not among them, it is no defect
+_DECODER_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
 
 
 class Defect(StrEnum):
@@ -79,17 +101,17 @@ def decode_picture(data: bytes, background: tuple[int, int, int] = (255, 255, 25
         return _decode(data, background)
     except Image.DecompressionBombError as error:
         raise UnreadablePictureError(Defect.BOMB, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise _explain_unidentified(data) from error
+    except _DECODER_ERRORS as error:
+        raise UnreadablePictureError(_name_defect(error), str(error) or type(error).__name__) from error
 
 
 def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise UnreadablePictureError(Defect.NOT_A_PICTURE, "no known picture format begins like this") from error
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise UnreadablePictureError(_name_defect(error), str(error)) from error
+    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise UnreadablePictureError(Defect.BOMB, f"the header promises {image.width}x{image.height} pixels")
+    # counting frames already reads the file, to its end for GIF and TIFF
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format in ("GIF", "WEBP", "PNG"):
         raise UnreadablePictureError(Defect.ANIMATED, f"{frames} frames")
@@ -98,15 +120,28 @@ def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
         _check_png(data)
     elif image.format == "JPEG":
         _check_jpeg_end(data)
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        oriented = upright.size != image.size or image.getexif().get(0x0112, 1) != 1
-        profile = image.info.get("icc_profile")
-        rgb, applied = _to_srgb(upright, profile, background)
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError) as error:
-        raise UnreadablePictureError(_name_defect(error), str(error)) from error
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    oriented = upright.size != image.size or image.getexif().get(0x0112, 1) != 1
+    rgb, applied = _to_srgb(upright, image.info.get("icc_profile"), background)
     return Picture(rgb=rgb, format=file_format, mode=mode, oriented=oriented, icc=applied)
+
+
+def _explain_unidentified(data: bytes) -> UnreadablePictureError:
+    """Why Pillow knows no format for these bytes: they are no picture, or the picture's header is cut or broken."""
+    kind = next((name for name, magic in _MAGIC.items() if data.startswith(magic)), None)
+    if kind is None:
+        return UnreadablePictureError(Defect.NOT_A_PICTURE, "no known picture format begins like this")
+    try:
+        if kind == "PNG":
+            _check_png(data)
+        elif kind == "JPEG":
+            _check_jpeg_end(data)
+        elif kind == "RIFF" and struct.unpack_from("<I", data.ljust(8, b"\xff"), 4)[0] + 8 > len(data):
+            return UnreadablePictureError(Defect.TRUNCATED, "the file is shorter than its header says")
+    except UnreadablePictureError as found:
+        return found
+    return UnreadablePictureError(Defect.BROKEN, f"it begins like {kind}, but its header cannot be read")
 
 
 def _name_defect(error: Exception) -> Defect:
@@ -149,6 +184,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None, background: tuple[int, i
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (*background, 255))
         image = Image.alpha_composite(ground, image).convert("RGB")
+    elif image.mode == "P":
+        image = image.convert("RGB")  # a profile speaks of colours, not of palette places
     applied = False
     if profile and image.mode in ("RGB", "CMYK", "L"):
         converted = _apply_profile(image, profile)

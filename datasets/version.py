@@ -136,7 +136,7 @@ def publish_version(
         write_parquet(staging / LEDGER_FILE, ledger)
         write_card(staging, manifest, ledger, lineage)
         _sync_files(staging)
-        write_text(staging / LINEAGE_FILE, json.dumps(lineage, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        write_text(staging / LINEAGE_FILE, json.dumps(lineage, indent=2, ensure_ascii=False) + "\n")
         write_parquet(staging / MANIFEST_FILE, manifest)
         target = store.version_folder(name, number)
         staging.rename(target)

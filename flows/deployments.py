@@ -1,4 +1,7 @@
-"""The deployments for a five-minute trial: all flows served by one process. prefect.yaml is the lasting set-up."""
+"""The deployments for a five-minute trial: all flows served by one process. prefect.yaml is the lasting set-up.
+
+Names, limits and the schedule are the same in both, so that moving from one to the other replaces a deployment.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from typing import Any
 from prefect import serve as serve_flows
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import EntrypointType
 from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron
 
 from datasets.errors import KaobakoError
 from flows.curate import curate
@@ -28,31 +34,49 @@ from flows.train import train
 from tasks.gpu import GPU_LIMIT
 
 START_SECONDS = 120
+NIGHTLY_CRON = "30 2 * * *"
+NIGHTLY_WAIT_MINUTES = 120  # for a rebuild by hand that still holds the dataset's lock
+ONE_REBUILD = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+ONE_TRAINING = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
 def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
-    """One deployment per flow, with the store filled in; a rebuild refuses to start twice."""
+    """All deployments, with the store filled in. A second rebuild is cancelled, a second training waits its turn."""
     place = store.resolve().as_posix()
+    build = {"store": place, "recipe": recipe.model_dump(mode="json")}
+    modules = EntrypointType.MODULE_PATH  # with file paths, flows/ itself would come first on sys.path of every run
     return [
         curate.to_deployment(
             name="full-rebuild",
             description="Build the next version of a dataset from a recipe.",
-            parameters={"store": place, "recipe": recipe.model_dump(mode="json")},
+            parameters=build,
             tags=["curate"],
-            concurrency_limit=1,
+            concurrency_limit=ONE_REBUILD,
+            entrypoint_type=modules,
+        ),
+        curate.to_deployment(
+            name="nightly",
+            description="The same build every night, for new posts; switch its schedule on to start it.",
+            parameters={**build, "wait_minutes": NIGHTLY_WAIT_MINUTES},
+            tags=["curate"],
+            schedule=Cron(NIGHTLY_CRON, timezone="UTC", slug="nightly", active=False),
+            concurrency_limit=ONE_REBUILD,
+            entrypoint_type=modules,
         ),
         train.to_deployment(
             name="on-demand",
             description="Train a GAN on a version.",
             parameters={"store": place, "dataset": recipe.dataset, "params": recipe.training.model_dump(mode="json")},
             tags=["train"],
-            concurrency_limit=1,
+            concurrency_limit=ONE_TRAINING,
+            entrypoint_type=modules,
         ),
         sample.to_deployment(
             name="on-demand",
             description="Sample a trained generator.",
             parameters={"store": place},
             tags=["sample"],
+            entrypoint_type=modules,
         ),
     ]
 

@@ -122,16 +122,12 @@ def night(width: int, height: int, rng: np.random.Generator) -> Pixels:
     for x, y, r in zip(rng.uniform(0, width, 130), rng.uniform(0, height, 130), rng.exponential(0.9, 130), strict=True):
         cv2.circle(pixels, (int(16 * x), int(16 * y)), int(16 * min(r + 0.5, 3.0)), (250, 246, 220), -1, cv2.LINE_AA, 4)
     moon, size = (int(width * rng.uniform(0.1, 0.9)), int(height * rng.uniform(0.08, 0.3))), 0.08 * min(width, height)
+    sky_alone = pixels.copy()
     cv2.circle(pixels, moon, int(size), (255, 248, 214), -1, cv2.LINE_AA)
     if rng.random() < 0.6:
-        cv2.circle(
-            pixels,
-            (moon[0] + int(size * 0.45), moon[1] - int(size * 0.2)),
-            int(size * 0.85),
-            shifted((30, 33, 76), hue),
-            -1,
-            cv2.LINE_AA,
-        )
+        cut = np.zeros((height, width), np.uint8)
+        cv2.circle(cut, (moon[0] + int(size * 0.45), moon[1] - int(size * 0.2)), int(size * 0.85), 255, -1)
+        pixels = cv2.copyTo(sky_alone, cut, pixels)
     return pixels
 
 

@@ -41,7 +41,7 @@ from datasets.booru.scene import Face, draw_picture, picture_size
 PLANTED_SHARE = 0.3
 ROWS_PER_FILE = 1000
 FIRST_ID = 2_000_000
-_INLINE_BELOW = 24  # posts; starting workers takes longer than drawing these
+_INLINE_BELOW = 12  # posts; starting workers takes longer than drawing these
 
 FACE_TYPE = pa.struct(
     [
@@ -186,16 +186,11 @@ def _write_post(
     """Write the file of one post. Returns its line of metadata (None for none) and its row of truth."""
     draft, background = draw_post(order, seed)
     kind = BY_NAME[order.kind]
-    name = f"{order.post_id % 1000:04d}/{order.post_id}.{draft.ext}"
-    claimed = draft.ext
-    path: Path | None = Path("original") / name
+    path, claimed = Path(f"original/{order.post_id % 1000:04d}/{order.post_id}.{draft.ext}"), draft.ext
     if draft.bait:
-        path = Path("private") / f"{order.post_id}.{draft.ext}"
+        path = Path(f"private/{order.post_id}.{draft.ext}")
         claimed = f"/../../../{path.as_posix()}"
-    if draft.data is None:
-        path = None
-    else:
-        assert path is not None
+    if draft.data is not None:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_bytes(draft.data)
     rng = np.random.default_rng([seed, order.index, 2])
@@ -217,7 +212,7 @@ def _write_post(
         line = line[: int(len(line) * rng.uniform(0.3, 0.9))]
     truth = {
         "post_id": str(order.post_id),
-        "path": None if path is None else path.as_posix(),
+        "path": None if draft.data is None else path.as_posix(),
         "kind": kind.name,
         "expected": kind.expected,
         "expected_stage": kind.stage,
@@ -243,7 +238,7 @@ def _posts(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(_write_post, *arguments, chunksize=8)
+        yield from pool.map(_write_post, *arguments, chunksize=6)
 
 
 def draw_board(
@@ -267,7 +262,7 @@ def draw_board(
     (out / "original").mkdir()
     lines: list[str] = []
     truths: list[dict[str, Any]] = []
-    count = workers if workers is not None else (multiprocessing.cpu_count())
+    count = workers if workers is not None else multiprocessing.cpu_count()
     for line, truth in _posts(orders, seed, out, schema, rating_vintage, count):
         if line is not None:
             lines.append(line)

@@ -19,6 +19,7 @@ HAIR_STYLES = {
     "twin_braids": 5,
 }
 BANGS = {"blunt_bangs": 20, "swept_bangs": 26, "parted_bangs": 20, "hair_between_eyes": 26, "choppy_bangs": 18}
+EYE_SHAPES = {"round": 45, "almond": 30, "drooping": 25}
 EXPRESSIONS = {
     "smile": 34,
     "neutral": 14,
@@ -101,10 +102,6 @@ class Character:
     seed: int  # for the small accidents of the hand
 
 
-def _eye_shape(rng: np.random.Generator) -> str:
-    return choose(rng, {"round": 45, "almond": 30, "drooping": 25})
-
-
 def sample_character(rng: np.random.Generator) -> Character:
     """Draw one person's attributes."""
     gender = "girl" if rng.random() < 0.86 else "boy"
@@ -130,7 +127,7 @@ def sample_character(rng: np.random.Generator) -> Character:
         hair_style=style,
         bangs=choose(rng, BANGS),
         eye_colour=eye,
-        eye_shape=_eye_shape(rng),
+        eye_shape=choose(rng, EYE_SHAPES),
         expression=choose(rng, EXPRESSIONS),
         skin=skin,
         outfit=choose(rng, OUTFITS)

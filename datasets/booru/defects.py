@@ -36,8 +36,6 @@ class Draft:
     height: int
     general: frozenset[str] = frozenset()
     meta: frozenset[str] = frozenset()
-    file_ext: str | None = None  # of the file on disk, where the metadata names another
-    claimed_ext: str | None = None  # in the metadata, where it is a lie
     bait: bool = False  # the bytes lie outside original/, where only a path that escapes finds them
     in_metadata: bool = True
     broken_line: bool = False
@@ -173,8 +171,8 @@ def blurred(draft: Draft, rng: np.random.Generator) -> Draft:
 
 
 def tiny(draft: Draft, rng: np.random.Generator) -> Draft:
-    """The whole picture at 80 to 130 pixels."""
-    return _scaled(draft, float(rng.uniform(80, 130)) / max(draft.width, draft.height), rng)
+    """A thumbnail: the largest face has 16 to 30 pixels."""
+    return _scaled(draft, float(rng.uniform(16, 30)) / max(f.side for f in draft.faces), rng)
 
 
 def heavy_jpeg(draft: Draft, rng: np.random.Generator) -> Draft:

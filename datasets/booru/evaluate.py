@@ -12,8 +12,10 @@ Everything is counted in posts, except the faces. The formulas:
   recall = posts that it or an earlier stage dropped, of those it should drop at the latest / those it should drop.
 * Kind: rate = posts with the expected outcome / posts; that is recall for kinds to drop, keep rate for kinds to keep.
 * Final: precision = kept posts that should be kept / kept posts; recall = the same / posts that should be kept.
-* Faces, over the posts that have a crop: recall = true faces matched / true faces; precision = crops matched / crops
-  that came with a face box. Matching is one to one, greedy, at intersection over union of 0.3 or more.
+* Faces: recall = faces with a crop in the manifest / faces of the posts that should be kept, where a crop out of a copy
+  counts for the original; precision = crops that show a true face / crops that came with a face box. Matching is one
+  to one, greedy, at intersection over union of 0.3 or more. Recall is also given per attribute (skin, expression, ...):
+  detectors see some people worse than others.
 """
 
 from collections import Counter, defaultdict
@@ -27,6 +29,7 @@ STAGES = ("filter", "crop", "clean", "dedup")
 UNLISTED = "unlisted"
 SURVIVOR = "survivor"
 FACE_IOU = 0.3
+ATTRIBUTES = ("skin", "gender", "expression", "eye_shape", "accessory", "shading")
 _UNKNOWN_FACE = "?"
 Box = tuple[float, float, float, float]
 
@@ -73,24 +76,41 @@ class RateScore:
 
 
 @dataclass(frozen=True)
+class AttributeScore:
+    """Recall of the true faces that share an attribute, such as skin = tan."""
+
+    attribute: str
+    value: str
+    faces: int
+    found: int
+    recall: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Scores per stage and kind, of the faces, and of the dataset as a whole."""
 
     stages: tuple[StageScore, ...]
     kinds: tuple[KindScore, ...]
     faces: RateScore
+    attributes: tuple[AttributeScore, ...]
     final: RateScore
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and strings."""
         whole = asdict(self)
-        return whole | {"stages": list(whole["stages"]), "kinds": list(whole["kinds"])}
+        return {name: list(part) if isinstance(part, tuple) else part for name, part in whole.items()}
 
     def to_tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows to print, one list per section: `stages`, `kinds`, `summary`."""
+        """Rows to print, one list per section: `stages`, `kinds`, `attributes`, `summary`."""
         kinds = [asdict(k) | {"dropped_at": ", ".join(f"{s} {n}" for s, n in k.dropped_at.items())} for k in self.kinds]
         summary = [{"what": "final dataset (posts)"} | asdict(self.final), {"what": "faces"} | asdict(self.faces)]
-        return {"stages": [asdict(s) for s in self.stages], "kinds": kinds, "summary": summary}
+        return {
+            "stages": [asdict(s) for s in self.stages],
+            "kinds": kinds,
+            "attributes": [asdict(a) for a in self.attributes],
+            "summary": summary,
+        }
 
 
 def evaluate(manifest: pa.Table, ledger: pa.Table, truth: pa.Table) -> Evaluation:
@@ -106,6 +126,9 @@ def evaluate(manifest: pa.Table, ledger: pa.Table, truth: pa.Table) -> Evaluatio
     if crops and not crops.keys() & posts.keys():
         raise ValueError("no post of this version is in the truth file; it belongs to another board")
     matches = {post: _match_faces(rows, posts[post]["faces"]) for post, rows in crops.items() if post in posts}
+    shown = {face["face_id"] for matched in matches.values() for face in matched.values()}
+    wanted = [face for row in posts.values() if row["expected"] == "keep" for face in row["faces"]]
+    faces = [(face, face["face_id"] in shown) for face in wanted]
     kept = _kept_posts(posts, crops, matches)
     ended = _ended_at(ledger, names)
     where = {post: kept.get(post) or ended.get(post, UNLISTED) for post in posts}
@@ -113,7 +136,8 @@ def evaluate(manifest: pa.Table, ledger: pa.Table, truth: pa.Table) -> Evaluatio
     return Evaluation(
         stages=tuple(_score_stage(stage, order, posts, where) for stage in order),
         kinds=tuple(_score_kind(kind, posts, where) for kind in sorted({p["kind"] for p in posts.values()})),
-        faces=_score_faces(crops, posts, matches),
+        faces=_score_faces(crops, faces, matches),
+        attributes=tuple(_score_attributes(faces)),
         final=_score_final(posts, crops, kept),
     )
 
@@ -244,13 +268,23 @@ def _score_kind(kind: str, posts: dict[str, dict[str, Any]], where: dict[str, st
 
 def _score_faces(
     crops: dict[str, list[dict[str, Any]]],
-    posts: dict[str, dict[str, Any]],
+    faces: Sequence[tuple[dict[str, Any], bool]],
     matches: dict[str, dict[int, dict[str, Any]]],
 ) -> RateScore:
-    found = sum(_box(row, "face") is not None for rows in crops.values() for row in rows)
+    cut = sum(_box(row, "face") is not None for rows in crops.values() for row in rows)
     right = sum(len(matched) for matched in matches.values())
-    expected = sum(len(posts[post]["faces"]) for post in matches)
-    return RateScore(found, right, expected, _rate(right, found), _rate(right, expected))
+    found = sum(seen for _, seen in faces)
+    return RateScore(cut, right, len(faces), _rate(right, cut), _rate(found, len(faces)))
+
+
+def _score_attributes(faces: Sequence[tuple[dict[str, Any], bool]]) -> Iterable[AttributeScore]:
+    for attribute in ATTRIBUTES:
+        seen: dict[str, list[bool]] = defaultdict(list)
+        for face, found in faces:
+            if face.get(attribute) is not None:
+                seen[str(face[attribute])].append(found)
+        for value, hits in sorted(seen.items()):
+            yield AttributeScore(attribute, value, len(hits), sum(hits), _rate(sum(hits), len(hits)))
 
 
 def _score_final(

@@ -4,6 +4,8 @@ Face units: the origin lies between the eyes, the face is two units wide, the ch
 A turned head is drawn by sliding the features towards one side and narrowing what lies on the far side.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from datasets.booru.canvas import Canvas, Region, Rgb
@@ -293,8 +295,9 @@ def draw_mouth(canvas: Canvas, frame: Frame, person: Character) -> None:
         canvas.stroke(place(under), 0.022 * frame.unit, shadow_of(person.skin_rgb))
 
 
-def _open_mouth(canvas: Canvas, frame: Frame, place: "object", kind: str, width: float, ink: Rgb) -> None:
-    assert callable(place)
+def _open_mouth(
+    canvas: Canvas, frame: Frame, place: Callable[[object], Points], kind: str, width: float, ink: Rgb
+) -> None:
     if kind == "surprised":
         shape = ellipse((0, 0.03), 0.085, 0.12)
     elif kind == "grin":

@@ -7,8 +7,6 @@ from datasets.booru.character import Character
 from datasets.booru.curves import Frame, Points, arc, ellipse, mirrored, moved, ribbon_of, spline, strand, waved
 from datasets.booru.palette import light_of, line_of, mixed, shadow_of
 
-TAILED = ("twintails", "low_twintails", "ponytail", "hair_bun", "twin_braids")
-
 
 def _hem(left: float, right: float, y: float, n: int, depth: float, rng: np.random.Generator) -> Points:
     """A lower edge of pointed ends, from the right to the left."""

@@ -85,11 +85,11 @@ def picture_size(rng: np.random.Generator, people: int) -> tuple[int, int]:
 def place_heads(width: int, height: int, people: int, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Eye-line middle and face width (picture pixels) of each person, left to right."""
     share = width / people
-    limit = min(share / (1.55 if people == 1 else 1.7), height / 2.2, 420.0)
+    limit = min(share / (1.55 if people == 1 else 1.7), height / 2.2, 382.0)
     heads = []
-    base = float(np.clip(limit * rng.uniform(0.5, 1.0), 96.0, 400.0))
+    base = float(np.clip(limit * rng.uniform(0.5, 1.0), 92.0, 380.0))
     for k in range(people):
-        size = float(np.clip(base * rng.uniform(0.88, 1.08), 92.0, min(limit * 1.02, 405.0)))
+        size = float(np.clip(base * rng.uniform(0.88, 1.08), 90.0, min(limit * 1.02, 382.0)))
         x = share * (k + 0.5) + rng.uniform(-0.06, 0.06) * share
         lowest = height - 1.25 * size
         y = float(np.clip(height * rng.uniform(0.34, 0.5), 1.05 * size, max(1.05 * size, lowest)))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from urllib.parse import quote
 
 import fiftyone as fo
@@ -19,35 +17,28 @@ from datasets.review.tagging import ReviewError
 ADDRESS = "127.0.0.1"  # never anything else: the media route serves every file that the process can read
 FIRST_PORT, PORTS_TRIED = 5151, 20
 END_SECONDS = 10.0
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve_review(
-    dataset: fo.Dataset,
-    port: int | None = None,
-    announce: Callable[[str], None] = print,
-    stop: threading.Event | None = None,
+    dataset: fo.Dataset, port: int, announce: Callable[[str], None], stop: threading.Event | None = None
 ) -> None:
-    """Show a review dataset until Ctrl-C, SIGTERM, SIGHUP, or until `stop` is set.
+    """Show a review dataset until `stop` is set or an exception (KeyboardInterrupt) comes.
 
-    port: on 127.0.0.1; the first free one from 5151 on when None. announce: is told the address, once it answers.
-    The App's server process is ended before this returns, by its process id. Call it inside `review_database`.
-    Raises ReviewError when the port is taken.
+    port: a free one on 127.0.0.1 (choose_port). announce: is told the address, once it answers.
+    The App's server process has ended when this returns. Call it inside `review_database`.
+    Raises ReviewError when the App does not start.
     """
-    port = choose_port(port)
-    stop = stop or threading.Event()
     before = _child_processes()
-    with _signals_set(stop):
-        try:
-            # what fo.launch_app starts, without its Python session, which retries and prints until it is connected
-            server = ServerService(port, address=ADDRESS, do_not_track=True)
-            announce(f"http://{ADDRESS}:{port}/datasets/{quote(dataset.name)}")
-            stop.wait()
-            server.stop()
-        except ServiceListenTimeout as error:
-            raise ReviewError(f"the App did not start on {ADDRESS}:{port}: {error}") from error
-        finally:
-            _end(_child_processes() - before)
+    try:
+        # what fo.launch_app starts, without its Python session, which retries and prints until it is connected
+        server = ServerService(port, address=ADDRESS, do_not_track=True)
+        announce(f"http://{ADDRESS}:{port}/datasets/{quote(dataset.name)}")
+        (stop or threading.Event()).wait()
+        server.stop()
+    except ServiceListenTimeout as error:
+        raise ReviewError(f"the App did not start on {ADDRESS}:{port}: {error}") from error
+    finally:
+        _end(_child_processes() - before)
 
 
 def choose_port(wanted: int | None) -> int:
@@ -80,21 +71,3 @@ def _end(processes: set[psutil.Process]) -> None:
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-@contextlib.contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """In the main thread, let the ending signals set `stop` instead of tearing the process down in the middle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in ENDING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from datasets.review.database import review_database
 from datasets.review.pull import PulledDecisions, pull_decisions
 from datasets.review.records import ReviewInputs
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def open_review(
@@ -25,12 +30,14 @@ def open_review(
     one from 5151 on when None. announce: is told the address of the App once it answers.
     Raises DatabaseError without a mongod, ReviewError when the port is taken. No process is left behind.
     """
-    with review_database(folder):
+    with _ending_by_signal(), review_database(folder):
         from datasets.review.app import choose_port, serve_review
         from datasets.review.view import load_review_dataset
 
         free_port = choose_port(port)  # found out before the work, not after
-        serve_review(load_review_dataset(name, inputs), free_port, announce, stop)
+        dataset = load_review_dataset(name, inputs)
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end of a review
+            serve_review(dataset, free_port, announce, stop)
 
 
 def pull_review(folder: Path, name: str, decisions: Path, who: str, note: str | None = None) -> PulledDecisions:
@@ -39,5 +46,25 @@ def pull_review(folder: Path, name: str, decisions: Path, who: str, note: str | 
     folder: the store's `review` folder. decisions: the store's `decisions` folder. who: the reviewer.
     Raises DatabaseError, ReviewError, DecisionError.
     """
-    with review_database(folder):
+    with _ending_by_signal(), review_database(folder):
         return pull_decisions(name, decisions, who, note)
+
+
+@contextlib.contextmanager
+def _ending_by_signal() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the body as Ctrl-C does, so that it ends the processes it started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for each in ENDING_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # impatience must not cut the tidying up short
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -106,6 +106,8 @@ def review_environment() -> dict[str, str]:
         "FIFTYONE_DO_NOT_TRACK": "true",
         "FIFTYONE_DEFAULT_APP_ADDRESS": "127.0.0.1",
         "FIFTYONE_PLUGINS_DIR": str(PLUGIN_FOLDER),
+        # it prints warnings and greetings to standard output, where a command's own answer belongs
+        "FIFTYONE_LOGGING_LEVEL": os.environ.get("FIFTYONE_LOGGING_LEVEL", "ERROR"),
     }
     home = Path(__file__).parents[2]
     if str(home) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
@@ -305,7 +307,7 @@ def _disconnect_fiftyone() -> None:
     has ended. It connects again by itself when it is used again."""
     if "fiftyone" not in sys.modules:
         return
-    import mongoengine  # type: ignore[import-untyped]
+    import mongoengine
     from fiftyone.core.odm import get_db_conn
 
     get_db_conn().client.close()

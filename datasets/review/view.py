@@ -32,7 +32,11 @@ INDEXES = ("item_id", "stage", "reason", "d_score", "d_percentile", "pixel_diges
 GREEN, RED, AMBER, GREY, BLUE = "#3f9b57", "#c8473c", "#d99a2b", "#8a8f9c", "#4b7fd1"
 QUIET_COLOURS = ["#4d6a8f", "#586f86", "#5f6b8c", "#4f7583"]  # all other values: told apart by reading, not by colour
 TAG_COLOURS = {Decision.KEEP: GREEN, Decision.REJECT: RED, Decision.UNSURE: AMBER}
-ACTIVE_FIELDS = ("tags", "stage", "reason", "d_percentile")  # ticked in the sidebar, written on each picture
+ACTIVE_FIELDS = (
+    "stage",
+    "reason",
+    "d_percentile",
+)  # ticked in the sidebar, written on each picture (our plugin adds tags)
 GROUPS = ("verdict", "rank", "measurements", "post", "identity")
 TYPES: dict[Kind, tuple[Any, Any]] = {
     Kind.TEXT: (fo.StringField, None),
@@ -186,7 +190,7 @@ def _save_views(dataset: fo.Dataset, records: list[Row]) -> None:
 def _style(dataset: fo.Dataset) -> None:
     """Open with what matters: the verdict first, decisions in traffic colours, long ids folded away."""
     config = dataset.app_config
-    groups: dict[str, list[str]] = {"tags": ["tags"]}
+    groups: dict[str, list[str]] = {"tags": []}
     groups |= {name: [f.name for f in REVIEW_FIELDS if f.group == name] for name in GROUPS}
     groups |= {"labels": ["boxes"], "file": ["id", "filepath", "created_at", "last_modified_at"]}
     groups["metadata"] = [f"metadata.{part}" for part in ("size_bytes", "mime_type", "width", "height", "num_channels")]

@@ -18,6 +18,9 @@ class SchemaChoice(StrEnum):
     STRINGS = "2019"
 
 
+_DETAILS = ("rightly", "here", "earlier", "unlisted", "survivors", "later")  # columns that only --json shows
+
+
 def draw(
     out: Annotated[Path, typer.Argument(help="Folder to draw into; must be new or empty.")],
     posts: Annotated[int, typer.Option(min=1, help="Posts to draw.")] = 400,
@@ -72,5 +75,6 @@ def evaluate(
         print_json({"version": found.reference, **result.to_json()})
         return
     for title, rows in result.to_tables().items():
-        columns = list(rows[0]) if rows else []
-        print_table(title, columns, [list(row.values()) for row in rows], right=tuple(columns[1:]))
+        columns = [name for name in rows[0] if name not in _DETAILS] if rows else []
+        shown = [[row[name] for name in columns] for row in rows]
+        print_table(title, columns, shown, right=tuple(columns[1:-1] if title == "kinds" else columns[1:]))

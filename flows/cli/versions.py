@@ -36,8 +36,9 @@ def list_all(
     if as_json:
         print_json(rows)
         return
-    columns = ["version", "published", "parent", "created_at", "content_digest"]
-    print_table(f"Versions in {store}", columns, [[row[c] for c in columns] for row in rows], right=("published",))
+    columns = ["version", "published", "parent", "created_at", "digest"]
+    shown = [[*(row[c] for c in columns[:-1]), row["content_digest"][:12]] for row in rows]
+    print_table(f"Versions in {store}", columns, shown, right=("published",))
 
 
 def published_count(lineage: dict[str, Any]) -> int:

@@ -95,8 +95,9 @@ def test_few_colours_and_blur(find: Find) -> None:
 
 
 def test_tiny(find: Find) -> None:
-    _, path = find("tiny")
-    assert max(Image.open(path).size) <= 130
+    row, path = find("tiny")
+    assert max(Image.open(path).size) <= 250
+    assert 14 <= max(face["w"] for face in row["faces"]) <= 32
 
 
 def test_truncated_and_empty_and_page_cannot_be_read(find: Find) -> None:

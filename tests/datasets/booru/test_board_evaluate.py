@@ -142,6 +142,16 @@ def test_faces_match_one_to_one_and_augmentations_do_not_count() -> None:
     assert (faces.precision, faces.recall) == (0.25, 0.5)
 
 
+def test_face_recall_counts_posts_without_a_crop_and_crops_out_of_copies() -> None:
+    posts = [post("1"), post("2", "byte_copy", "dedup", original="1"), post("3"), post("4", "grey", "clean")]
+    for row, skin in zip(posts, ("fair", "fair", "dark", "fair"), strict=True):
+        row["faces"][0]["skin"] = skin
+    result = score(posts, [crop("2")], [("dedup", "1"), ("crop", "3"), ("clean", "4")])
+    assert (result.faces.expected, result.faces.recall) == (2, 0.5)
+    recalls = {(a.attribute, a.value): a.recall for a in result.attributes}
+    assert recalls == {("skin", "dark"): 0.0, ("skin", "fair"): 1.0}
+
+
 def test_result_is_plain_data() -> None:
     result = score([post("1"), post("2", "grey", "clean")], [crop("1")], [("clean", "2")])
     assert json.loads(json.dumps(result.to_json())) == result.to_json()

@@ -9,7 +9,7 @@ from fiftyone.operators import types
 
 from datasets.decisions import Decision
 from datasets.errors import KaobakoError
-from datasets.review.tagging import tag_decision
+from datasets.review.tagging import INFO_KEY, tag_decision
 
 LABELS = {
     Decision.KEEP: "Keep the selected images",
@@ -43,7 +43,7 @@ class _Decide(foo.Operator):
             return {"count": 0}
         ctx.ops.notify(tagged.describe(self.decision), variant="warning" if tagged.without_pixels else "success")
         ctx.ops.clear_selected_samples()
-        ctx.ops.reload_samples()
+        ctx.ops.reload_dataset()
         return {"count": tagged.count}
 
 
@@ -59,7 +59,21 @@ class Unsure(_Decide):
     decision = Decision.UNSURE
 
 
+class ShowDecisions(foo.Operator):
+    """Writes the decision on every picture from the start: the App ignores sample tags in a dataset's active fields."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="show_decisions", label="Show decisions on the pictures", unlisted=True, on_dataset_open=True
+        )
+
+    def execute(self, ctx: Any) -> None:
+        if INFO_KEY in ctx.dataset.info and "tags" not in ctx.active_fields:
+            ctx.ops.set_active_fields(["tags", *ctx.active_fields])
+
+
 def register(plugin: Any) -> None:
     """FiftyOne calls this once when it loads the plugin."""
-    for operator in (Keep, Reject, Unsure):
+    for operator in (Keep, Reject, Unsure, ShowDecisions):
         plugin.register(operator)
