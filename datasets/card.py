@@ -48,7 +48,8 @@ class CardWriter:
         """(title, file name, cells) of every contact sheet; empty ones included. stages: in pipeline order."""
         sheets = [("Published pictures", "kept", self.kept_cells(spread(manifest, _SAMPLES), ()))]
         if manifest["d_score"].null_count < len(manifest):
-            ranked = manifest.sort_by([("d_score", "ascending"), ("crop_id", "ascending")])
+            originals = manifest.filter(pc.is_null(manifest["augmentation"]))
+            ranked = originals.sort_by([("d_score", "ascending"), ("crop_id", "ascending")])
             lowest, highest = ranked.slice(0, _SAMPLES), ranked.slice(max(0, len(ranked) - _SAMPLES))
             sheets.append(("Lowest ranked", "lowest", self.kept_cells(lowest, ("d_score",))))
             sheets.append(("Highest ranked", "highest", self.kept_cells(highest, ("d_score",))))

@@ -75,7 +75,7 @@ def _parse_lease(data: bytes) -> dict[str, Any] | None:
         lease = json.loads(data)
     except ValueError:
         return None
-    kinds = {"refreshed": (int, float), "host": str, "pid": int, "what": str}
+    kinds: dict[str, type | tuple[type, ...]] = {"refreshed": (int, float), "host": str, "pid": int, "what": str}
     sound = isinstance(lease, dict) and all(isinstance(lease.get(name), kind) for name, kind in kinds.items())
     return lease if sound else None
 

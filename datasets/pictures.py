@@ -28,12 +28,10 @@ SUFFIX_FORMATS = {
     "tif": "TIFF",
     "tiff": "TIFF",
 }
-# how a file begins that is meant to be a picture, whatever follows
-_MAGIC: dict[str, bytes | tuple[bytes, ...]] = {
-    "PNG": b"\x89PNG\r\n\x1a\n",
-    "JPEG": b"\xff\xd8\xff",
-    "GIF": b"GIF8",
-    "RIFF": b"RIFF",  # WebP
+_MAGIC = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
     "TIFF": (b"II*\0", b"MM\0*"),
 }
 # what Pillow raises at bytes that were made or damaged to be wrong; a full memory is not among them, it is no defect
@@ -108,6 +106,7 @@ def decode_picture(data: bytes, background: tuple[int, int, int] = (255, 255, 25
 
 
 def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
+    _check_completeness(data)
     image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise UnreadablePictureError(Defect.BOMB, f"the header promises {image.width}x{image.height} pixels")
@@ -116,10 +115,6 @@ def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
     if frames > 1 and image.format in ("GIF", "WEBP", "PNG"):
         raise UnreadablePictureError(Defect.ANIMATED, f"{frames} frames")
     file_format, mode = str(image.format), image.mode
-    if image.format == "PNG":
-        _check_png(data)
-    elif image.format == "JPEG":
-        _check_jpeg_end(data)
     image.load()
     upright = ImageOps.exif_transpose(image)
     oriented = upright.size != image.size or image.getexif().get(0x0112, 1) != 1
@@ -128,20 +123,18 @@ def _decode(data: bytes, background: tuple[int, int, int]) -> Picture:
 
 
 def _explain_unidentified(data: bytes) -> UnreadablePictureError:
-    """Why Pillow knows no format for these bytes: they are no picture, or the picture's header is cut or broken."""
-    kind = next((name for name, magic in _MAGIC.items() if data.startswith(magic)), None)
+    """Why Pillow knows no format for these bytes: they are no picture, or the picture's header is broken."""
+    kind = _claimed_format(data)
     if kind is None:
         return UnreadablePictureError(Defect.NOT_A_PICTURE, "no known picture format begins like this")
-    try:
-        if kind == "PNG":
-            _check_png(data)
-        elif kind == "JPEG":
-            _check_jpeg_end(data)
-        elif kind == "RIFF" and struct.unpack_from("<I", data.ljust(8, b"\xff"), 4)[0] + 8 > len(data):
-            return UnreadablePictureError(Defect.TRUNCATED, "the file is shorter than its header says")
-    except UnreadablePictureError as found:
-        return found
     return UnreadablePictureError(Defect.BROKEN, f"it begins like {kind}, but its header cannot be read")
+
+
+def _claimed_format(data: bytes) -> str | None:
+    """The format that a file's first bytes claim, whatever follows; None when they claim none (BMP's two tell little)."""
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for name, magic in _MAGIC.items() if data.startswith(magic)), None)
 
 
 def _name_defect(error: Exception) -> Defect:
@@ -151,6 +144,18 @@ def _name_defect(error: Exception) -> Defect:
     if "crc" in text or "checksum" in text:
         return Defect.BAD_CHECKSUM
     return Defect.BROKEN
+
+
+def _check_completeness(data: bytes) -> None:
+    """Refuse a file that ends early or fails its checksum, where the format allows to tell before decoding."""
+    kind = _claimed_format(data)
+    if kind == "PNG":
+        _check_png(data)
+    elif kind == "JPEG" and b"\xff\xd9" not in data[max(0, len(data) - 65536) :]:
+        # libjpeg would fill the rest with grey and only warn
+        raise UnreadablePictureError(Defect.TRUNCATED, "the JPEG has no end marker")
+    elif kind == "WEBP" and struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+        raise UnreadablePictureError(Defect.TRUNCATED, "the file is shorter than its header says")
 
 
 def _check_png(data: bytes) -> None:
@@ -169,12 +174,6 @@ def _check_png(data: bytes) -> None:
             return
         position = end
     raise UnreadablePictureError(Defect.TRUNCATED, "the PNG ends before its last chunk")
-
-
-def _check_jpeg_end(data: bytes) -> None:
-    """A JPEG without its end marker was cut; libjpeg would fill the rest with grey and only warn."""
-    if b"\xff\xd9" not in data[max(0, len(data) - 65536) :]:
-        raise UnreadablePictureError(Defect.TRUNCATED, "the JPEG has no end marker")
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, background: tuple[int, int, int]) -> tuple[np.ndarray, bool]:

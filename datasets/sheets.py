@@ -65,7 +65,8 @@ def load_thumbnail(path: Path | None, side: int) -> Image.Image | None:
 
 
 def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    while text and font.getlength(text) > width:
+    text = " ".join(text.split())  # a file's name may hold a line break, and a caption is one line
+    while len(text) > 1 and font.getlength(text) > width:
         text = text[:-2].rstrip("…") + "…"
     return text
 

@@ -9,7 +9,7 @@ from datasets.blobs import BlobFolder
 from datasets.errors import StoreError
 
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_VERSION_FOLDER = re.compile(r"v(\d{4,})")
+VERSION_FOLDER = re.compile(r"v(\d{4,})")
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@v?(?P<number>\d+))?")
 
 
@@ -36,11 +36,6 @@ class Store:
     def runs(self) -> Path:
         return self.root / "runs"
 
-    @property
-    def work(self) -> Path:
-        """Scratch of running builds; of no value afterwards."""
-        return self.root / "work"
-
     def dataset(self, name: str) -> Path:
         """The folder of a dataset's versions. Raises StoreError for a name that is not a plain word."""
         if not DATASET_NAME.fullmatch(name):
@@ -58,7 +53,7 @@ class Store:
         folder = self.dataset(name)
         if not folder.exists():
             return []
-        numbers = [int(m[1]) for p in folder.iterdir() if (m := _VERSION_FOLDER.fullmatch(p.name))]
+        numbers = [int(m[1]) for p in folder.iterdir() if (m := VERSION_FOLDER.fullmatch(p.name))]
         return sorted(numbers)
 
     def version_folder(self, name: str, number: int) -> Path:

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from datasets.atomic import sync_folder, write_parquet, write_text
 from datasets.digests import content_digest, digest_file, digest_json, digest_rows
 from datasets.errors import StoreError
 from datasets.schema import LEDGER, MANIFEST, conform
-from datasets.store import Store
+from datasets.store import VERSION_FOLDER, Store
 
 MANIFEST_FILE = "manifest.parquet"
 LEDGER_FILE = "ledger.parquet"
@@ -56,7 +57,10 @@ def read_version(store: Store, reference: str) -> Version:
     """A version by `faces@v7`, `faces` (newest), or its folder's path. Raises StoreError when there is none."""
     folder = Path(reference)
     if (folder / LINEAGE_FILE).is_file():
-        name, number = folder.resolve().parent.name, int(folder.resolve().name.lstrip("v"))
+        match = VERSION_FOLDER.fullmatch(folder.resolve().name)
+        if match is None:
+            raise StoreError(f"{folder} is not a version's folder: those are called v0001, v0002 and so on.")
+        name, number = folder.resolve().parent.name, int(match[1])
     else:
         name, number = store.resolve(reference)
         folder = store.version_folder(name, number)
@@ -90,7 +94,10 @@ def find_unchanged(store: Store, name: str, lineage: dict[str, Any]) -> Version 
     numbers = store.version_numbers(name)
     if not numbers:
         return None
-    newest = read_version(store, f"{name}@v{numbers[-1]}")
+    try:
+        newest = read_version(store, f"{name}@v{numbers[-1]}")
+    except StoreError:
+        return None  # damaged: a new version is the way out
     same = ("content_digest", "ledger_digest", "recipe_digest", "stage_versions", "weights")
     return newest if all(newest.lineage.get(key) == lineage.get(key) for key in same) else None
 
@@ -129,28 +136,36 @@ def publish_version(
     number = (numbers[-1] if numbers else 0) + 1
     lineage = {"version": f"{name}@v{number}", **lineage}
     folder = store.dataset(name)
-    remove_staging(folder)
-    staging = folder / f".staging-{uuid.uuid4().hex[:12]}"
-    staging.mkdir(parents=True)
-    try:
+    with scratch_folder(folder, "staging") as staging:
         write_parquet(staging / LEDGER_FILE, ledger)
         write_card(staging, manifest, ledger, lineage)
         _sync_files(staging)
+        draft = staging / f".{MANIFEST_FILE}"
+        write_parquet(draft, manifest)
+        lineage["files"] = {LEDGER_FILE: digest_file(staging / LEDGER_FILE), MANIFEST_FILE: digest_file(draft)}
         write_text(staging / LINEAGE_FILE, json.dumps(lineage, indent=2, ensure_ascii=False) + "\n")
-        write_parquet(staging / MANIFEST_FILE, manifest)
+        draft.rename(staging / MANIFEST_FILE)
+        sync_folder(staging)
         target = store.version_folder(name, number)
         staging.rename(target)
         sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     return Version(name, number, target, lineage)
 
 
-def remove_staging(folder: Path) -> None:
-    """Remove what a killed build left behind. Only under the dataset's lock."""
-    for leftover in folder.glob(".staging-*"):
+@contextmanager
+def scratch_folder(dataset: Path, kind: str) -> Iterator[Path]:
+    """A hidden folder beside the versions for the body, removed at its end. Only under the dataset's lock.
+
+    What killed builds left of this kind is removed first.
+    """
+    for leftover in dataset.glob(f".{kind}-*"):
         shutil.rmtree(leftover)
+    folder = dataset / f".{kind}-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_files(folder: Path) -> None:
@@ -167,13 +182,18 @@ def verify_version(store: Store, version: Version, progress: Callable[[int, int]
 
     Reads every blob. progress(done, total) is called per blob.
     """
-    manifest, ledger = version.manifest(), version.ledger()
-    problems = []
-    if (found := content_digest(manifest)) != version.content_digest:
-        problems.append(f"the manifest's content digest is {found}, version.json says {version.content_digest}")
-    if (found := ledger_digest(ledger)) != version.lineage["ledger_digest"]:
-        problems.append(f"the ledger's digest is {found}, version.json says {version.lineage['ledger_digest']}")
-    problems.extend(count_problems(version.lineage["counts"]))
+    problems = count_problems(version.lineage["counts"])
+    try:
+        for name, digest in version.lineage.get("files", {}).items():
+            if (found := digest_file(version.folder / name)) != digest:
+                problems.append(f"{name} has been changed: its bytes are {found}, version.json says {digest}")
+        manifest, ledger = version.manifest(), version.ledger()
+        if (found := content_digest(manifest)) != version.content_digest:
+            problems.append(f"the manifest's content digest is {found}, version.json says {version.content_digest}")
+        if (found := ledger_digest(ledger)) != version.lineage["ledger_digest"]:
+            problems.append(f"the ledger's digest is {found}, version.json says {version.lineage['ledger_digest']}")
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        return [*problems, f"the tables of {version.reference} cannot be read: {error}"]
     blobs = sorted(set(manifest["blob"].to_pylist()))
     for done, blob in enumerate(blobs, 1):
         try:

@@ -34,6 +34,7 @@ from flows.train import train
 from tasks.gpu import GPU_LIMIT
 
 START_SECONDS = 120
+POLL_SECONDS = 2  # the default of 10 feels like nothing happens after Submit
 NIGHTLY_CRON = "30 2 * * *"
 NIGHTLY_WAIT_MINUTES = 120  # for a rebuild by hand that still holds the dataset's lock
 ONE_REBUILD = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
@@ -84,7 +85,7 @@ def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
 def serve_all(store: Path, recipe: Recipe) -> None:
     """Serve all deployments until Ctrl-C or SIGTERM."""
     asyncio.run(create_gpu_limit())
-    serve_flows(*make_deployments(store, recipe))
+    serve_flows(*make_deployments(store, recipe), query_seconds=POLL_SECONDS)
 
 
 async def create_gpu_limit() -> None:

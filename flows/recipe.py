@@ -54,7 +54,8 @@ class RecipeError(KaobakoError):
 class Recipe(BaseModel):
     """Everything about a build: the source, the stages, and how to train on the result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Labels of the form are the keys of the TOML file; without this Prefect's V2 UI shows class names instead.
+    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name)
 
     dataset: str = Field(
         "faces",

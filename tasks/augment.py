@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
@@ -43,11 +43,12 @@ def measure(pictures: Shard, params: AugmentParams) -> Facts:
 def add_children(items: pa.Table, facts: pa.Table) -> pa.Table:
     """Items and, after all of them, their children: `<crop_id>+mirror`, with the crop they are derived from."""
     joined = join_facts(items, facts)
+    nothing = pa.nulls(len(joined), pa.string())
     parents = joined.drop_columns(["mirror_blob"])
-    names = joined["crop_id"].to_numpy(zero_copy_only=False)
+    parents = parents.append_column("augmentation", nothing).append_column("parent_crop", nothing)
     children = parents
     changed = {
-        "crop_id": pa.array(np.char.add(names.astype(str), f"+{MIRROR}").tolist(), pa.string()),
+        "crop_id": pc.binary_join_element_wise(joined["crop_id"], MIRROR, "+"),
         "blob": joined["mirror_blob"],
         "augmentation": pa.array([MIRROR] * len(joined), pa.string()),
         "parent_crop": joined["crop_id"],

@@ -6,8 +6,6 @@ far it is. Same source, same recipe, same decisions: same version, however the w
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +21,12 @@ from datasets.lock import hold_lock
 from datasets.schema import LEDGER, MANIFEST, VERDICTS, conform
 from datasets.sources.read import digest_posts, read_posts
 from datasets.store import Store
-from datasets.version import Version
+from datasets.version import Version, scratch_folder
 from tasks import fingerprint
 from tasks.plan import BuildPlan
 from tasks.publish import publish
 from tasks.shards import ShardRef, ShardResult, sound_facts, split_open_work
-from tasks.stage import Stage, StageParams
+from tasks.stage import EXACT_COPY, Stage, StageParams
 
 RunShards = Callable[[Stage, Sequence[ShardRef]], Iterable[ShardResult]]
 REJECTED = "rejected_by_person"
@@ -66,14 +64,11 @@ def build_version(
     Raises KaobakoError with what to do next.
     """
     lock = store.dataset(plan.dataset) / "lock.json"
-    with hold_lock(lock, f"curate {plan.dataset}", wait_seconds):
-        work = store.work / uuid.uuid4().hex[:12]
-        work.mkdir(parents=True)
-        try:
-            build = _Build(plan, store, run_shards, observer, workers, work)
-            return build.run()
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with (
+        hold_lock(lock, f"curate {plan.dataset}", wait_seconds),
+        scratch_folder(store.dataset(plan.dataset), "work") as work,
+    ):
+        return _Build(plan, store, run_shards, observer, workers, work).run()
 
 
 class _Build:
@@ -158,11 +153,15 @@ class _Build:
 
 
 def overrule(items: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """Verdicts after human decisions: keep beats every automatic verdict, reject drops at once."""
+    """Verdicts after human decisions: keep beats every automatic verdict but one, reject drops at once.
+
+    Keep is said of pixels, and an exact copy falls because the same pixels are in already.
+    """
     if "decision" not in items.column_names:
         return verdicts
     decision = pc.fill_null(items["decision"], "").combine_chunks()
-    kept, rejected = pc.equal(decision, "keep"), pc.equal(decision, "reject")
+    is_copy = pc.fill_null(pc.equal(verdicts["reason"].combine_chunks(), EXACT_COPY), False)
+    kept, rejected = pc.and_(pc.equal(decision, "keep"), pc.invert(is_copy)), pc.equal(decision, "reject")
     if not pc.or_(pc.any(kept), pc.any(rejected)).as_py():
         return verdicts
     spoken = pc.or_(kept, rejected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ from tasks.shards import ShardRef, ShardResult, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
+log = logging.getLogger(__name__)
 
 CROP = pa.struct(
     [
@@ -142,7 +144,8 @@ def name_weights(params: CropParams, store: Store) -> dict[str, str]:
 def measure(posts: Shard, params: CropParams) -> Facts:
     """The crops of each picture, cut out and stored as PNG blobs: one row of FACTS per distinct file.
 
-    A file that gives no pixels is a row with its defect. Each file is read and decoded once.
+    A file that gives no pixels is a row with its defect. One that cannot be read at all (it vanished, the disk failed)
+    gets no row, so that the next build tries again; this one drops the post. Each file is read and decoded once.
     """
     detector = None
     if params.method is not CropMethod.WHOLE:
@@ -152,6 +155,9 @@ def measure(posts: Shard, params: CropParams) -> Facts:
     for row in posts.rows():
         try:
             picture = open_picture(posts.source_root, row["source_path"], row[INPUT], params.background)
+        except OSError as error:
+            log.warning("%s cannot be read: %s", row["source_path"], error)
+            continue
         except UnreadablePictureError as error:
             rows.append({INPUT: row[INPUT], "defect": str(error.defect), "defect_detail": error.detail[:200]})
         else:
@@ -163,11 +169,11 @@ def measure(posts: Shard, params: CropParams) -> Facts:
 
 
 def open_picture(root: Path, source_path: str, digest: str, background: str) -> Picture:
-    """Read and decode a source file. Raises UnreadablePictureError; SourceError when the file was changed meanwhile."""
-    try:
-        data = locate(root, source_path).read_bytes()
-    except OSError as error:
-        raise UnreadablePictureError(Defect.UNREADABLE_FILE, str(error)) from error
+    """Read and decode a source file.
+
+    Raises UnreadablePictureError; OSError when it cannot be read; SourceError when it was changed meanwhile.
+    """
+    data = locate(root, source_path).read_bytes()
     if digest_bytes(data) != digest:
         raise SourceError(f"{source_path} was changed while it was being read. Run the build again.")
     return decode_picture(data, tuple(bytes.fromhex(background[1:])))  # type: ignore[arg-type]
@@ -251,8 +257,8 @@ def crop_blobs(facts: pa.Table) -> pa.Array:
 def decide(crops: pa.Table, params: CropParams) -> pa.Table:
     """Verdicts on crops, and on posts that gave none."""
     verdicts = Verdicts(crops)
-    unread = pc.is_null(crops["file_digest"]).to_numpy(zero_copy_only=False)
-    verdicts.drop(unread, Defect.UNREADABLE_FILE, detail="the file could not be read")
+    unread = pc.and_(pc.is_null(crops["true_format"]), pc.is_null(crops["defect"]))  # nothing was found out
+    verdicts.drop(unread.to_numpy(zero_copy_only=False), Defect.UNREADABLE_FILE, detail="the file could not be read")
     broken = pc.is_valid(crops["defect"]).to_numpy(zero_copy_only=False)
     defects = crops["defect"].to_numpy(zero_copy_only=False)
     verdicts.drop(broken, defects, detail=crops["defect_detail"].to_numpy(zero_copy_only=False))

@@ -15,7 +15,7 @@ from datasets.cache import INPUT
 from models.hashing import find_near_pairs, hamming, mirrored, perceptual_hash
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
+from tasks.stage import EXACT_COPY, Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
 _SAME_PLACE = 0.5  # intersection over union of two crops as fractions of their pictures
@@ -60,9 +60,10 @@ def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
     """Verdicts over the whole set: of each group of copies the best stays.
 
     Best: kept by a person, then the larger crop, the higher score, the smaller crop_id. No chaining: every dropped crop
-    is itself near the crop that stays for it. Near is either: the crops' hashes are within `radius`; or the posts'
-    hashes are within `source_radius` and both crops lie at the same place (a detector's box moves by some pixels in a
-    resized or mirrored copy, which the hash of the crop does not forgive but the hash of the post does).
+    is itself near the crop that stays for it. What a person keeps falls only as an exact copy. Near is either: the
+    crops' hashes are within `radius`; or the posts' hashes are within `source_radius` and both crops lie at the same
+    place (a detector's box moves by some pixels in a resized or mirrored copy, which the hash of the crop does not
+    forgive but the hash of the post does).
     """
     order = rank_keepers(crops)
     rank = np.empty(len(order), np.int64)
@@ -75,7 +76,7 @@ def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
     is_copy = copied != np.arange(len(copied))
     reason = np.where(near.flipped[twin], "mirrored_copy", "near_copy").astype(object)
     verdicts = Verdicts(crops)
-    verdicts.drop(is_copy & (copied == twin), "exact_copy", related=related)
+    verdicts.drop(is_copy & (copied == twin), EXACT_COPY, related=related)
     for by_source, parameter in ((False, "radius"), (True, "source_radius")):
         verdicts.drop(
             is_copy & (near.by_source[twin] == by_source),
@@ -103,9 +104,13 @@ def rank_keepers(crops: pa.Table) -> np.ndarray:
     """Positions of the crops from the most to the least worth keeping: int64 (N,)."""
     areas = crops["box_w"].to_numpy().astype(np.int64) * crops["box_h"].to_numpy().astype(np.int64)
     scores = crops["score"].fill_null(-(2**31)).to_numpy().astype(np.int64)
-    kept_by_person = np.array([d == "keep" for d in crops["decision"].to_pylist()], dtype=bool)
     names = np.array(crops["crop_id"].to_pylist(), dtype=str)
-    return np.lexsort((names, -scores, -areas, ~kept_by_person))
+    return np.lexsort((names, -scores, -areas, ~kept_by_person(crops)))
+
+
+def kept_by_person(crops: pa.Table) -> np.ndarray:
+    """Which crops a person has decided to keep: bool (N,)."""
+    return np.array([decision == "keep" for decision in crops["decision"].to_pylist()], dtype=bool)
 
 
 def find_twins(pixel_digests: pa.ChunkedArray, rank: np.ndarray) -> np.ndarray:
@@ -125,7 +130,7 @@ def find_near_keepers(crops: pa.Table, rank: np.ndarray, twin: np.ndarray, param
             rows.append(_pairs_by_crop(crops, singles, flipped, params.radius))
             rows.append(_pairs_by_source(crops, singles, flipped, params.source_radius))
     pairs = np.concatenate(rows)
-    pairs = pairs[rank[pairs[:, 0]] < rank[pairs[:, 1]]]
+    pairs = pairs[(rank[pairs[:, 0]] < rank[pairs[:, 1]]) & ~kept_by_person(crops)[pairs[:, 1]]]
     # per copy: by crop before by post, nearest first, plain before mirrored, then the best keeper
     pairs = pairs[np.lexsort((rank[pairs[:, 0]], pairs[:, 3], pairs[:, 2], pairs[:, 4], rank[pairs[:, 1]]))]
     return _keep_greedily(pairs, len(crops))

@@ -17,4 +17,3 @@ class BuildPlan:
     source: SourceConfig
     stages: tuple[tuple[Stage, StageParams], ...]
     recipe: dict[str, Any]  # the resolved recipe, for the lineage
-    device: str = "cpu"  # where networks compute

@@ -14,6 +14,7 @@ import pyarrow as pa
 from datasets.card import CardWriter
 from datasets.store import Store
 from datasets.version import Version, publish_version
+from models.device import device_name
 from tasks.plan import BuildPlan
 
 # the libraries whose version can change a pixel or a verdict
@@ -38,7 +39,7 @@ def publish(plan: BuildPlan, store: Store, manifest: pa.Table, ledger: pa.Table,
         "notes": take_notes(plan),
         "libraries": library_versions(),
         "python": platform.python_version(),
-        "device": plan.device,
+        "device": device_name(),
         "machine": platform.machine(),
         "git_commit": git_commit(),
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

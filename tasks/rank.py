@@ -17,8 +17,10 @@ from pydantic import Field
 from datasets.cache import INPUT
 from datasets.errors import StoreError
 from datasets.store import Store
+from models.device import best_device
 from models.gan.scoring import load_discriminator
 from models.training.run import RunFolder
+from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
@@ -65,7 +67,7 @@ def name_weights(params: RankParams, store: Store) -> dict[str, str]:
 
 def measure(pictures: Shard, params: RankParams) -> Facts:
     """The discriminator's logit for each published picture: one row of FACTS per distinct blob."""
-    scorer = load_discriminator(find_snapshot(params.run, pictures.store))
+    scorer = load_discriminator(find_snapshot(params.run, pictures.store), best_device())
     inputs: list[str] = []
     scores: list[float] = []
     batch: list[np.ndarray] = []
@@ -117,4 +119,5 @@ STAGE = Stage(
 
 @task(name="rank", task_run_name="rank-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def rank_shard(shard: ShardRef) -> ShardResult:
-    return measure_shard(STAGE, shard)
+    with gpu_slot():
+        return measure_shard(STAGE, shard)

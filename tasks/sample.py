@@ -8,6 +8,7 @@ from pydantic import Field
 
 from datasets.errors import StoreError
 from datasets.store import Store
+from models.device import best_device
 from models.gan.latents import parse_seeds
 from models.sampling.images import load_generator, sample_grid, sample_images
 from models.sampling.walk import slerp_walk
@@ -42,7 +43,7 @@ def find_run(store: Store, run: str) -> Path:
 def sample_run(source: Path, params: SampleParams, out: Path | None = None) -> dict[str, str]:
     """Write a grid (and a walk, and single pictures) of a run or snapshot; returns their paths by name."""
     seeds = parse_seeds(params.seeds)
-    generator = load_generator(source, params.ema)
+    generator = load_generator(source, params.ema, best_device())
     folder = out or (source if source.is_dir() else source.parent.parent) / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     grid = sample_grid(generator, seeds, params.columns, folder / "grid.png", params.cell or None)

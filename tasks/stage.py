@@ -48,6 +48,10 @@ class StageParams(BaseModel):
         return self.model_dump(mode="json", include=set(self.measured))
 
 
+# The one verdict that a person's "keep" does not beat: the same pixels are in already, as another crop.
+EXACT_COPY = "exact_copy"
+
+
 @dataclass(frozen=True)
 class Shard:
     """Some hundreds of items that one task measures, with what it needs to open them."""

@@ -14,9 +14,11 @@ from pydantic import Field
 from datasets.cache import INPUT
 from datasets.pictures import encode_png
 from datasets.store import Store
+from models.device import best_device
 from models.upscale.engine import Upscaler
 from models.upscale.upconv7 import weight_name
 from models.weights import get_weight
+from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
@@ -77,7 +79,9 @@ def measure(crops: Shard, params: UpscaleParams) -> Facts:
     One picture per forward pass, so that the result cannot depend on what else is in the shard.
     """
     # how much enlarging is too much is for decide() to say
-    upscaler = Upscaler(params.noise.value, max_factor=math.inf, fit=params.fit.value, folders=crops.weights)
+    upscaler = Upscaler(
+        params.noise.value, str(best_device()), max_factor=math.inf, fit=params.fit.value, folders=crops.weights
+    )
     rows = []
     for digest, rgb in open_blobs(crops, "crop_blob"):
         fitted = upscaler.upscale_to(rgb, params.size)
@@ -119,4 +123,5 @@ STAGE = Stage(
 
 @task(name="upscale", task_run_name="upscale-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def upscale_shard(shard: ShardRef) -> ShardResult:
-    return measure_shard(STAGE, shard)
+    with gpu_slot():
+        return measure_shard(STAGE, shard)

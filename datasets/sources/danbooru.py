@@ -18,10 +18,10 @@ import pyarrow as pa
 from datasets.errors import SourceError
 from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
-from datasets.sources.files import FoundFile, list_files
+from datasets.sources.files import FoundFile, list_files, readable_name
 
 _BATCH_ROWS = 20_000
-_ID = re.compile(r"\d{1,18}")
+_ID = re.compile(r"[0-9]{1,18}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
 _MAX_LINE_BYTES = 16_000_000  # the longest real rows have some 100 KB of favourites
 _LETTERS = {"g": Rating.GENERAL, "q": Rating.QUESTIONABLE, "e": Rating.EXPLICIT}
@@ -44,9 +44,9 @@ def read_posts(config: SourceConfig) -> pa.Table:
         for number, line in read_lines(path):
             where = f"{path.relative_to(config.root).as_posix()}:{number}"
             row = _post(line, where, config, vintage)
-            if row["problem"] is None:
+            if row["problem"] in (None, Problem.UNSAFE_PATH):
                 _check_id(row, where, seen)
-                _attach_file(row, config, files, claimed)
+            _attach_file(row, config, files, claimed)
             rows.append(row)
             if len(rows) >= _BATCH_ROWS:
                 batches.append(pa.RecordBatch.from_pylist(rows, schema=POSTS))
@@ -64,6 +64,8 @@ def metadata_files(config: SourceConfig) -> list[Path]:
             f"the source folder {config.root} does not exist. Set source.root to your dump, "
             "or draw a demo board with `kaobako booru demo/booru`."
         )
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise SourceError(f"source.metadata must be a glob below {config.root}, not {pattern!r}")
     paths = sorted(p for p in config.root.glob(pattern) if p.is_file() and not p.name.startswith("."))
     if not paths:
         raise SourceError(
@@ -88,7 +90,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def infer_vintage(paths: list[Path]) -> RatingVintage:
     """What `s` means in these files: sensitive as soon as one row is rated g (which older dumps do not have)."""
-    general = re.compile(rb'"rating"\s*:\s*"g(?:eneral)?"')
+    general = re.compile(rb'"rating"\s*:\s*"\s*g(?:eneral)?\s*"', re.IGNORECASE)
     for path in paths:
         for _, line in read_lines(path):
             if general.search(line):
@@ -111,16 +113,16 @@ def _post(line: bytes, where: str, config: SourceConfig, vintage: RatingVintage)
     row = {
         "post_id": post_id,
         "rating": read_rating(raw.get("rating"), vintage),
-        "score": _whole(raw.get("score")),
-        "favourites": len(raw["favs"]) if isinstance(raw.get("favs"), list) else _whole(raw.get("fav_count")),
+        "score": read_whole(raw.get("score")),
+        "favourites": len(raw["favs"]) if isinstance(raw.get("favs"), list) else read_whole(raw.get("fav_count")),
         "tags": read_tags(raw),
         "extension": extension,
-        "declared_width": _whole(raw.get("image_width")),
-        "declared_height": _whole(raw.get("image_height")),
+        "declared_width": read_whole(raw.get("image_width")),
+        "declared_height": read_whole(raw.get("image_height")),
         "deleted": _flag(raw.get("is_deleted")),
         "banned": _flag(raw.get("is_banned")),
         "parent_id": _parent(raw.get("parent_id")),
-        "created_at": str(raw["created_at"]) if raw.get("created_at") else None,
+        "created_at": _text(raw["created_at"]) if raw.get("created_at") else None,
         "problem": None,
     }
     if not _EXTENSION.fullmatch(extension):
@@ -159,8 +161,8 @@ def _orphans(config: SourceConfig, files: dict[str, FoundFile], claimed: set[str
     """Files that no metadata row speaks of."""
     return [
         {
-            "post_id": f"{config.images}/{name}",
-            "source_path": f"{config.images}/{name}",
+            "post_id": f"{config.images}/{readable_name(name)}",
+            "source_path": f"{config.images}/{readable_name(name)}",
             "file_bytes": files[name].size,
             "file_stamp": files[name].stamp,
             "problem": Problem.NO_METADATA,
@@ -187,10 +189,10 @@ def read_tags(raw: dict[str, Any]) -> list[str]:
     else:
         text = raw.get("tag_string", tags)
         names = text.split() if isinstance(text, str) else []
-    return sorted({name for name in names if isinstance(name, str) and name})
+    return sorted({_text(name) for name in names if isinstance(name, str) and name})
 
 
-def _whole(value: Any) -> int | None:
+def read_whole(value: Any) -> int | None:
     """A 32-bit whole number that may be a string; None for anything else."""
     try:
         number = int(value)
@@ -200,10 +202,15 @@ def _whole(value: Any) -> int | None:
 
 
 def _flag(value: Any) -> bool:
-    """A flag that may be a string; mirrors of the site write "true" and "false"."""
-    return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "1", "t"))
+    """A flag that may be a number or a string; mirrors of the site write "true" and "false"."""
+    return value in (True, 1) or (isinstance(value, str) and value.strip().lower() in ("true", "1", "t"))
+
+
+def _text(value: Any) -> str:
+    """Text that a table can hold: JSON can spell half a character, which UTF-8 cannot."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _parent(value: Any) -> str | None:
-    text = str(value or "")
+    text = _text(value or "")
     return text if text not in ("", "0", "None") else None

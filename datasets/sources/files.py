@@ -27,6 +27,11 @@ def list_files(folder: Path, recursive: bool = True) -> dict[str, FoundFile]:
     return dict(sorted(_walk(root, root, recursive)))
 
 
+def readable_name(name: str) -> str:
+    """A file's name as text that a table can hold: bytes that are not UTF-8 are written as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _walk(root: Path, folder: Path, recursive: bool) -> Iterator[tuple[str, FoundFile]]:
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,8 +13,8 @@ from datasets.errors import SourceError
 from datasets.pictures import SUFFIX_FORMATS
 from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
-from datasets.sources.danbooru import read_rating
-from datasets.sources.files import FoundFile, list_files
+from datasets.sources.danbooru import read_rating, read_whole
+from datasets.sources.files import FoundFile, list_files, readable_name
 
 _TABLES = (".csv", ".parquet")
 
@@ -42,7 +43,8 @@ def read_posts(config: SourceConfig) -> pa.Table:
 def read_metadata(config: SourceConfig) -> dict[str, dict[str, Any]]:
     """Rows of the metadata table by `path` (relative to the root).
 
-    Known columns: path, rating, score, favourites, tags (space-separated). Raises SourceError with what is wrong.
+    Known columns: path, rating, score, favourites, tags (space-separated, or lists).
+    Raises SourceError with what is wrong.
     """
     if not config.metadata:
         return {}
@@ -57,20 +59,22 @@ def read_metadata(config: SourceConfig) -> dict[str, dict[str, Any]]:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if "path" not in frame.columns:
         raise SourceError(f"{path} has no column `path`; it has: {', '.join(map(str, frame.columns))}")
-    frame = frame.drop_duplicates("path")
     frame["path"] = frame["path"].astype(str).str.replace("\\", "/")
+    frame = frame.drop_duplicates("path")
     return {row["path"]: row for row in frame.to_dict(orient="records")}
 
 
 def _post(name: str, found: FoundFile, row: dict[str, Any]) -> dict[str, Any]:
-    tags = row.get("tags")
+    if readable_name(name) != name:
+        detail = "the file's name is not UTF-8: rename it"
+        return {"post_id": readable_name(name), "problem": Problem.UNSAFE_PATH, "problem_detail": detail}
     return {
         "post_id": name,
         "source_path": name,
         "rating": read_rating(row.get("rating"), RatingVintage.S_IS_SENSITIVE) if row else Rating.UNRATED,
-        "score": _whole(row.get("score")),
-        "favourites": _whole(row.get("favourites")),
-        "tags": sorted(set(tags.split())) if isinstance(tags, str) else [],
+        "score": read_whole(row.get("score")),
+        "favourites": read_whole(row.get("favourites")),
+        "tags": read_tag_cell(row.get("tags")),
         "extension": Path(name).suffix.lower().lstrip("."),
         "deleted": False,
         "banned": False,
@@ -86,5 +90,7 @@ def _without_file(name: str) -> dict[str, Any]:
     return {"post_id": name, "problem": problem, "problem_detail": f"no picture {name!r} below the source folder"}
 
 
-def _whole(value: Any) -> int | None:
-    return int(value) if value is not None and pd.notna(value) and float(value).is_integer() else None
+def read_tag_cell(value: Any) -> list[str]:
+    """Tags of a table's cell, sorted, without repeats: words in a text, or a list (Parquet has those)."""
+    names = value.split() if isinstance(value, str) else list(value) if isinstance(value, list | np.ndarray) else []
+    return sorted({name for name in names if isinstance(name, str) and name})

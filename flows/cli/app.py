@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -41,6 +42,13 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if os.environ.get("KAOBAKO_TRACEBACK"):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = " Free some space and run the same command again: it goes on where it was." if full else ""
+        typer.secho(f"error: {error}.{advice}", fg="red", err=True)
+        sys.exit(1)
     except Exception as error:
         if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _OWN:
             raise

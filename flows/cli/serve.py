@@ -30,7 +30,7 @@ def serve(
     from flows.deployments import prefect_server
 
     with prefect_server(port, store / "prefect" / "server.log") as address:
-        typer.echo(f"Prefect UI: {address}/deployments")
+        typer.echo(f"Prefect UI: {address}/v2/deployments")
         _serve(store, recipe, settings)
 
 

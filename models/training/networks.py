@@ -2,6 +2,7 @@
 
 import torch
 
+from models.device import best_device
 from models.gan.dcgan import Discriminator, Generator
 from models.training.config import DeviceChoice, TrainingConfig
 
@@ -9,7 +10,7 @@ from models.training.config import DeviceChoice, TrainingConfig
 def resolve_device(choice: DeviceChoice) -> torch.device:
     """The device that `choice` means here; RuntimeError if it asks for CUDA and there is none."""
     if choice is DeviceChoice.AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return best_device()
     if choice is DeviceChoice.CUDA and not torch.cuda.is_available():
         raise RuntimeError("device = cuda, but torch sees no CUDA device: use device = auto or cpu")
     return torch.device(choice.value)

@@ -84,6 +84,7 @@ def press(page: Any, button: str, says: str) -> None:
 
 def test_a_click_on_keep_reaches_the_store_and_no_process_stays(app: App, chromium: Any) -> None:
     import psutil
+    from playwright.sync_api import expect
 
     assert app.address == f"http://127.0.0.1:{app.port}/datasets/{NAME}"
     page = chromium.new_page(viewport={"width": 1500, "height": 950})
@@ -93,7 +94,7 @@ def test_a_click_on_keep_reaches_the_store_and_no_process_stays(app: App, chromi
     page.get_by_text(f"{KEPT + 6} samples").wait_for()
     shown = page.locator(SAMPLES)
     shown.nth(KEPT + 5).wait_for()
-    assert page.locator("[data-cy=tag-stage]", has_text="published").count() == KEPT
+    expect(page.locator("[data-cy=tag-stage]", has_text="published")).to_have_count(KEPT, timeout=30_000)
     for stage, reason in (("filter", "file_missing"), ("clean", "blurry"), ("rank", "low_rank")):
         page.locator("[data-cy=tag-stage]", has_text=stage).wait_for()
         page.locator("[data-cy=tag-reason]", has_text=reason).wait_for()

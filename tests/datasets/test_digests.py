@@ -1,0 +1,138 @@
+"""Digests: equal for what is the same, different for what is not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.digests import content_digest, digest_bytes, digest_file, digest_json, digest_pixels, digest_rows
+from datasets.pictures import decode_picture
+from datasets.schema import IDENTITY_COLUMNS, MANIFEST
+
+
+def row(k: int) -> dict[str, Any]:
+    return {
+        "crop_id": f"p{k}#0",
+        "post_id": f"p{k}",
+        "blob": f"{k:064x}",
+        "pixel_digest": f"{k + 1:064x}",
+        "width": 256,
+        "height": 256,
+        "box_x": k,
+        "box_y": 2 * k,
+        "box_w": 64,
+        "box_h": 64,
+        "rating": "safe",
+        "score": k,
+        "tags": ["1girl", "顔"],
+        "blur": k / 3,
+        "source_path": f"{k}.png",
+    }
+
+
+def manifest(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+def test_files_and_bytes_are_plain_sha256(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    (tmp_path / "file").write_bytes(data)
+    expected = hashlib.sha256(data).hexdigest()
+    assert digest_bytes(data) == digest_file(tmp_path / "file") == expected
+
+
+def test_json_digest_ignores_the_order_of_keys_but_not_of_lists() -> None:
+    assert digest_json({"a": 1, "b": [1, 2]}) == digest_json({"b": [1, 2], "a": 1})
+    assert digest_json({"a": [1, 2]}) != digest_json({"a": [2, 1]})
+    assert digest_json({"a": 1}) != digest_json({"a": "1"})
+
+
+def test_json_digest_refuses_what_json_has_no_word_for() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        digest_json({"a": float("nan")})
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("PNG", {}), ("PNG", {"compress_level": 9}), ("BMP", {})])
+def test_lossless_copies_have_one_pixel_digest(
+    file_format: str, options: dict[str, Any], quarters: np.ndarray, encode: Callable[..., bytes]
+) -> None:
+    copy = decode_picture(encode(quarters, file_format, **options)).rgb
+    assert digest_pixels(copy) == digest_pixels(quarters)
+
+
+def test_memory_layout_does_not_matter(quarters: np.ndarray) -> None:
+    assert digest_pixels(np.asfortranarray(quarters)) == digest_pixels(quarters)
+    assert digest_pixels(quarters[::-1][::-1]) == digest_pixels(quarters)
+
+
+def test_turned_mirrored_and_reshaped_pictures_differ(quarters: np.ndarray) -> None:
+    flat = np.full((4, 6, 3), 7, np.uint8)
+    assert digest_pixels(flat) != digest_pixels(flat.transpose(1, 0, 2))
+    variants = [quarters, quarters.transpose(1, 0, 2), quarters[:, ::-1], quarters[:, :, ::-1], quarters[:-1]]
+    assert len({digest_pixels(picture) for picture in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_other_arrays_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+        digest_pixels(wrong)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(order=st.permutations(range(6)), cuts=st.lists(st.integers(1, 5), max_size=3))
+def test_content_digest_ignores_row_order_and_chunks(order: list[int], cuts: list[int]) -> None:
+    expected = content_digest(manifest([row(k) for k in range(6)]))
+    shuffled = manifest([row(k) for k in order])
+    edges = sorted({0, 6, *cuts})
+    pieces = [shuffled.slice(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False)]
+    assert content_digest(pa.concat_tables(pieces)) == expected
+
+
+def test_content_digest_ignores_other_columns_and_their_order() -> None:
+    table = manifest([row(k) for k in range(3)])
+    expected = content_digest(table)
+    changed = [row(k) | {"blur": 0.5, "source_path": "elsewhere", "d_score": 1.0, "decision": "keep"} for k in range(3)]
+    assert content_digest(manifest(changed)) == expected
+    assert content_digest(table.select(table.column_names[::-1])) == expected
+    assert content_digest(table.append_column("extra", pa.array([1, 2, 3]))) == expected
+
+
+@pytest.mark.parametrize("column", IDENTITY_COLUMNS)
+def test_content_digest_changes_with_each_identity_column(column: str) -> None:
+    rows = [row(k) for k in range(3)]
+    expected = content_digest(manifest(rows))
+    value = rows[1].get(column)
+    other = value + 1 if isinstance(value, int) else ["1girl"] if isinstance(value, list) else f"{value}x"
+    digests = {
+        content_digest(manifest([rows[0], rows[1] | {column: new}, rows[2]]))
+        for new in (other, None)
+        if new != value or new
+    }
+    assert expected not in digests
+
+
+def test_content_digest_tells_null_from_empty_and_from_a_word() -> None:
+    digests = {
+        content_digest(manifest([row(0) | {"tags": tags}])) for tags in (None, [], [""], ["None"], ["a b"], ["a", "b"])
+    }
+    assert len(digests) == 6
+
+
+def test_content_digest_is_pinned() -> None:
+    """A change here makes every published version look changed: it must be meant."""
+    assert content_digest(manifest([row(0)])) == "760e45872d42b04c330a69bb2511b12be54809c67afb3f6f27ecd0fd12ff4a0a"
+
+
+def test_rows_larger_than_a_batch_are_all_in_the_digest() -> None:
+    count = 20_001
+    table = pa.table({"key": pa.array(range(count)), "value": pa.array([0] * count)})
+    last = table.set_column(1, "value", pa.array([0] * (count - 1) + [1]))
+    assert digest_rows(table, ("key", "value"), "key") != digest_rows(last, ("key", "value"), "key")
