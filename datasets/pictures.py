@@ -131,7 +131,7 @@ def _explain_unidentified(data: bytes) -> UnreadablePictureError:
 
 
 def _claimed_format(data: bytes) -> str | None:
-    """The format that a file's first bytes claim, whatever follows; None when they claim none (BMP's two tell little)."""
+    """The format that a file's first bytes claim; None when they claim none (BMP's two letters tell too little)."""
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
     return next((name for name, magic in _MAGIC.items() if data.startswith(magic)), None)

@@ -103,6 +103,7 @@ def publish_artifacts(store: Store, recipe: Recipe, result: BuildResult) -> None
         key="review",
         link=REVIEW_URL.format(name=version.folder.parent.name + "-" + version.folder.name),
         link_text=f"{version.reference} in FiftyOne (while kaobako review runs)",
+        description=f"{version.reference} in FiftyOne",
     )
 
 

@@ -21,9 +21,13 @@ QUIET_BROWSER = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def chromium() -> Iterator[Any]:
-    """A playwright Browser on the machine's Chromium, with a fresh profile. In CI its absence is a failure."""
+    """A playwright Browser on the machine's Chromium, with a fresh profile. In CI its absence is a failure.
+
+    Not kept for the session: while playwright's synchronous interface is open, an event loop counts as running in this
+    thread, and whatever calls asyncio.run in another test (Prefect, FiftyOne's operators) fails.
+    """
     problem = None if CHROMIUM.exists() else f"no Chromium at {CHROMIUM}: apt-get install chromium, or KAOBAKO_CHROMIUM"
     try:
         from playwright.sync_api import sync_playwright

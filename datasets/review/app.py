@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Callable
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import IO
 from urllib.parse import quote
 
-import fiftyone as fo
-import psutil  # type: ignore[import-untyped]
-from fiftyone.core.service import ServerService, ServiceListenTimeout
-
+from datasets.review.server import ADDRESS
 from datasets.review.tagging import ReviewError
 
-ADDRESS = "127.0.0.1"  # never anything else: the media route serves every file that the process can read
 FIRST_PORT, PORTS_TRIED = 5151, 20
-END_SECONDS = 10.0
+START_SECONDS, END_SECONDS = 120.0, 10.0
 
 
-def serve_review(
-    dataset: fo.Dataset, port: int, announce: Callable[[str], None], stop: threading.Event | None = None
-) -> None:
-    """Show a review dataset until `stop` is set or an exception (KeyboardInterrupt) comes.
+def serve_review(name: str, port: int, announce: Callable[[str], None], stop: threading.Event | None = None) -> None:
+    """Show the review dataset `name` until `stop` is set or an exception (KeyboardInterrupt) comes.
 
     port: a free one on 127.0.0.1 (choose_port). announce: is told the address, once it answers.
     The App's server process has ended when this returns. Call it inside `review_database`.
     Raises ReviewError when the App does not start.
     """
-    before = _child_processes()
-    try:
-        # what fo.launch_app starts, without its Python session, which retries and prints until it is connected
-        server = ServerService(port, address=ADDRESS, do_not_track=True)
-        announce(f"http://{ADDRESS}:{port}/datasets/{quote(dataset.name)}")
+    with _server_running(port):
+        announce(f"http://{ADDRESS}:{port}/datasets/{quote(name)}")
         (stop or threading.Event()).wait()
-        server.stop()
-    except ServiceListenTimeout as error:
-        raise ReviewError(f"the App did not start on {ADDRESS}:{port}: {error}") from error
-    finally:
-        _end(_child_processes() - before)
 
 
 def choose_port(wanted: int | None) -> int:
-    """A free loopback port: the wanted one, or the first free one from 5151 on.
-
-    FiftyOne would silently join whatever App answers on a taken port, with that App's database. Raises ReviewError.
-    """
+    """A free loopback port: the wanted one, or the first free one from 5151 on. Raises ReviewError."""
     candidates = [wanted] if wanted is not None else range(FIRST_PORT, FIRST_PORT + PORTS_TRIED)
     for port in candidates:
         with socket.socket() as probe:
@@ -59,15 +49,40 @@ def choose_port(wanted: int | None) -> int:
     raise ReviewError(f"the ports {FIRST_PORT} to {last} are all taken; name a free one with --port")
 
 
-def _child_processes() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
-
-
-def _end(processes: set[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+@contextlib.contextmanager
+def _server_running(port: int) -> Iterator[None]:
+    """Our own start of FiftyOne's server: `fo.launch_app` adds a session that prints, retries and lingers."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "datasets.review.server", str(port)],
+            stdin=subprocess.PIPE,  # closes when we die, however suddenly; the server then ends itself
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; the server is ended below
+        )
+        try:
+            _wait_until_ready(process, port, log)
+            yield
+        finally:
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=END_SECONDS)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdin:
+                process.stdin.close()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: IO[str]) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy knows nothing of our loopback
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with direct.open(f"http://{ADDRESS}:{port}/fiftyone", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    log.seek(0)
+    last_words = log.read().strip()[-2000:] or "nothing"
+    raise ReviewError(f"the App did not start on {ADDRESS}:{port}. Its server said: {last_words}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from datasets.review.app import choose_port, serve_review
 from datasets.review.database import review_database
 from datasets.review.pull import PulledDecisions, pull_decisions
 from datasets.review.records import ReviewInputs
@@ -30,14 +31,13 @@ def open_review(
     one from 5151 on when None. announce: is told the address of the App once it answers.
     Raises DatabaseError without a mongod, ReviewError when the port is taken. No process is left behind.
     """
+    free_port = choose_port(port)  # found out before the work, not after
     with _ending_by_signal(), review_database(folder):
-        from datasets.review.app import choose_port, serve_review
         from datasets.review.view import load_review_dataset
 
-        free_port = choose_port(port)  # found out before the work, not after
         dataset = load_review_dataset(name, inputs)
         with contextlib.suppress(KeyboardInterrupt):  # the usual end of a review
-            serve_review(dataset, free_port, announce, stop)
+            serve_review(dataset.name, free_port, announce, stop)
 
 
 def pull_review(folder: Path, name: str, decisions: Path, who: str, note: str | None = None) -> PulledDecisions:

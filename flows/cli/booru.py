@@ -21,6 +21,13 @@ class SchemaChoice(StrEnum):
 _DETAILS = ("rightly", "here", "earlier", "unlisted", "survivors", "later")  # columns that only --json shows
 
 
+class VintageChoice(StrEnum):
+    """What the rating letters mean: until 2021 s is safe, since 2022 it is sensitive."""
+
+    BEFORE_2022 = "2021"
+    SINCE_2022 = "2022"
+
+
 def draw(
     out: Annotated[Path, typer.Argument(help="Folder to draw into; must be new or empty.")],
     posts: Annotated[int, typer.Option(min=1, help="Posts to draw.")] = 400,
@@ -28,6 +35,9 @@ def draw(
     schema: Annotated[SchemaChoice, typer.Option(help="Metadata schema: typed (2021) or all strings (2019).")] = (
         SchemaChoice.TYPED
     ),
+    ratings: Annotated[
+        VintageChoice, typer.Option(help="Rating letters of 2021 (s is safe) or of 2022 (g, and s is sensitive).")
+    ] = VintageChoice.BEFORE_2022,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +47,7 @@ def draw(
     from rich.console import Console
     from rich.progress import Progress
 
-    from datasets.booru.board import Schema, draw_board
+    from datasets.booru.board import RatingVintage, Schema, draw_board
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("drawing", total=posts)
@@ -46,6 +56,7 @@ def draw(
             posts,
             seed,
             Schema(schema.value),
+            RatingVintage(ratings.value),
             workers=workers or None,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )

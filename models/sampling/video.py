@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 CRF = 18  # visually lossless for most people
 PRESET = "medium"
@@ -18,6 +16,9 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     the last. Without a conversion and tags of its own, PyAV would write untagged BT.601, which players show in wrong
     colours.
     """
+    import av  # not on the GPU machines, where nothing is filmed
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from models.gan.latents import draw_latents, generate
 from models.gan.pictures import grid_shape, tile, to_input, write_png
 from models.training.algorithm import Algorithm, build_algorithm
+from models.training.board import Board
 from models.training.config import DatasetRef, TrainingConfig, differences
 from models.training.ema import ExponentialMovingAverage
 from models.training.networks import resolve_device
@@ -142,7 +142,7 @@ class Trainer:
         tick_started, tick_nimg = time.perf_counter(), self.nimg
         with (
             StopSignal() as stop,
-            SummaryWriter(str(self.folder.path), purge_step=self.nimg + 1, flush_secs=30) as board,
+            Board(self.folder.path, self.nimg) as board,
         ):
             while self.nimg < self.config.total_images and not stop.requested:
                 self._step(batches)
@@ -188,14 +188,14 @@ class Trainer:
         passed = tick > (self.nimg - self.config.batch) // self.config.tick_images
         return tick, passed or self.nimg >= self.config.total_images
 
-    def _tick(self, tick: int, sec_per_kimg: float, board: SummaryWriter) -> None:
+    def _tick(self, tick: int, sec_per_kimg: float, board: Board) -> None:
         means = {name: total.item() / self.steps for name, total in self.sums.items()}
         self.sums, self.steps = {}, 0
         self._require_finite(means)
         ended = self.nimg >= self.config.total_images
         if ended or tick % self.config.grid_ticks == 0:
             grid = self._write_fakes()
-            board.add_image("fakes", grid, self.nimg, dataformats="HWC")
+            board.show_grid(grid, self.nimg)
         self.stats = {
             "nimg": self.nimg,
             **{name: round(value, 6) for name, value in means.items()},
@@ -206,8 +206,7 @@ class Trainer:
         if self.device.type == "cuda":
             self.stats["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
         self.folder.append_stats(self.stats)
-        for name, value in self.stats.items():
-            board.add_scalar(name, value, self.nimg)
+        board.show_stats(self.stats, self.nimg)
         if tick % self.config.snapshot_ticks == 0:
             self._save()
         if self.progress is not None:

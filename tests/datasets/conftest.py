@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publish(store: Store, draw_noise: Callable[..., np.ndarray]) -> Callable[..., Version]:
-    """publish(count, name, ledger rows, side, write_card, recipe, **manifest columns) -> a Version of noise pictures."""
+    """publish(count, name, ledger rows, side, write_card, recipe, **columns) -> a Version of noise pictures."""
 
     def publish_noise(
         count: int = 4,

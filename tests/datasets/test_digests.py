@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_content_digest_ignores_row_order_and_chunks(order: list[int], cuts: lis
     expected = content_digest(manifest([row(k) for k in range(6)]))
     shuffled = manifest([row(k) for k in order])
     edges = sorted({0, 6, *cuts})
-    pieces = [shuffled.slice(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False)]
+    pieces = [shuffled.slice(start, stop - start) for start, stop in pairwise(edges)]
     assert content_digest(pa.concat_tables(pieces)) == expected
 
 

@@ -28,7 +28,7 @@ class _Decide(foo.Operator):
         return foo.OperatorConfig(
             name=self.decision.value,
             label=LABELS[self.decision],
-            icon=f"/assets/{self.decision.value}.svg",
+            icon=f"/{self.decision.value}.svg",
         )
 
     def resolve_placement(self, ctx: Any) -> types.Placement:

@@ -1,0 +1,165 @@
+"""Folders of pictures: whatever their names, and only what lies inside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from datasets.errors import SourceError
+from datasets.sources.config import Problem, SourceConfig, SourceKind
+from datasets.sources.files import list_files
+from datasets.sources.read import locate, read_posts
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    for name in ("a.png", "b/c.JPG", "b/深い/顔 箱.webp", "notes.txt", ".hidden.png", ".git/x.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"picture")
+    return folder
+
+
+def posts(root: Path, **config: Any) -> dict[str, dict[str, Any]]:
+    table = read_posts(SourceConfig(kind=SourceKind.FOLDER, root=root, **config))
+    return {row["post_id"]: row for row in table.to_pylist()}
+
+
+def test_nested_folders_unicode_names_and_nothing_hidden(root: Path) -> None:
+    found = posts(root)
+    assert sorted(found) == ["a.png", "b/c.JPG", "b/深い/顔 箱.webp"]
+    assert found["b/c.JPG"]["extension"] == "jpg"
+    assert {post["rating"] for post in found.values()} == {"unrated"}
+    assert all(locate(root, post["source_path"]).read_bytes() == b"picture" for post in found.values())
+
+
+def test_not_recursive(root: Path) -> None:
+    assert list(posts(root, recursive=False)) == ["a.png"]
+
+
+def test_links_are_taken_inside_and_refused_outside(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "x.png").write_bytes(b"secret")
+    (root / "inside.png").symlink_to(root / "a.png")
+    (root / "escape.png").symlink_to(tmp_path / "secret.png")
+    (root / "relative.png").symlink_to("../secret.png")
+    (root / "folder").symlink_to(tmp_path / "others")
+    (root / "dangling.png").symlink_to(root / "absent.png")
+    (root / "loop").symlink_to(root)
+    assert sorted(set(posts(root)) - {"a.png", "b/c.JPG", "b/深い/顔 箱.webp"}) == ["inside.png"]
+
+
+def test_the_root_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    assert len(posts(tmp_path / "link")) == 3
+
+
+def test_devices_and_pipes_are_not_opened(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    (root / "folder.png").mkdir()
+    assert len(posts(root)) == 3
+
+
+def test_a_name_that_is_not_utf8_is_a_named_problem(root: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(root) + b"/\x8a\xe7.png")).write_bytes(b"picture")  # Shift-JIS
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    post = posts(root)["\\x8a\\xe7.png"]
+    assert (post["problem"], post["source_path"]) == (Problem.UNSAFE_PATH, None)
+    assert "rename" in post["problem_detail"]
+
+
+def test_a_changed_file_has_another_stamp(root: Path) -> None:
+    before = list_files(root)["a.png"].stamp
+    (root / "a.png").write_bytes(b"PICTURE")
+    os.utime(root / "a.png", ns=(1, 1))
+    after = list_files(root)["a.png"].stamp
+    assert before != after
+    (root / "a.png").rename(root / "z.png")
+    assert list_files(root)["z.png"].stamp.split("-")[:4] == after.split("-")[:4]
+
+
+def test_empty_absent_and_pictureless_folders_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(SourceError, match="no pictures"):
+        posts(tmp_path)
+    with pytest.raises(SourceError, match="does not exist"):
+        posts(tmp_path / "absent")
+    with pytest.raises(SourceError, match="does not exist"):
+        posts(tmp_path / "notes.txt")
+
+
+# ---- metadata --------------------------------------------------------------------------------------------------------
+
+
+def test_metadata_as_csv(root: Path) -> None:
+    lines = [
+        "path,rating,score,favourites,tags",
+        "a.png,s,12,3,solo 1girl solo",
+        'b\\c.JPG,g,"",,',
+        "b/深い/顔 箱.webp,x,1.5,n/a,顔",
+    ]
+    (root / "meta.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = posts(root, metadata="meta.csv")
+    first, second, third = (found[name] for name in ("a.png", "b/c.JPG", "b/深い/顔 箱.webp"))
+    assert (first["rating"], first["score"], first["favourites"], first["tags"]) == (
+        "sensitive",
+        12,
+        3,
+        ["1girl", "solo"],
+    )
+    assert (second["rating"], second["score"], second["tags"]) == ("general", None, [])
+    assert (third["rating"], third["favourites"], third["tags"]) == ("unrated", None, ["顔"])
+
+
+def test_metadata_as_parquet_with_tags_as_text_or_list(root: Path) -> None:
+    frame = pd.DataFrame({"path": ["a.png"], "rating": ["explicit"], "tags": [["solo", "1girl"]]})
+    frame.to_parquet(root / "meta.parquet")
+    post = posts(root, metadata="meta.parquet")["a.png"]
+    assert (post["rating"], post["score"], post["tags"]) == ("explicit", None, ["1girl", "solo"])
+    frame.assign(tags="solo 1girl").to_parquet(root / "meta.parquet")
+    assert posts(root, metadata="meta.parquet")["a.png"]["tags"] == ["1girl", "solo"]
+
+
+@pytest.mark.parametrize("score", ["unknown", "1e99", "inf", str(2**40), "--"])
+def test_a_strange_score_is_no_score_and_no_crash(root: Path, score: str) -> None:
+    (root / "meta.csv").write_text(f"path,score\na.png,{score}\n")
+    assert posts(root, metadata="meta.csv")["a.png"]["score"] is None
+
+
+def test_pictures_without_a_row_are_unrated_and_rows_without_a_picture_are_told(root: Path) -> None:
+    (root / "meta.csv").write_text("path,rating\na.png,g\nabsent.png,g\n../secret.png,g\n/etc/passwd,g\nnotes.txt,g\n")
+    found = posts(root, metadata="meta.csv")
+    assert found["b/c.JPG"]["rating"] == "unrated"
+    problems = {name: post["problem"] for name, post in found.items() if post["problem"]}
+    assert problems == {
+        "absent.png": Problem.MISSING_FILE,
+        "notes.txt": Problem.MISSING_FILE,
+        "../secret.png": Problem.UNSAFE_PATH,
+        "/etc/passwd": Problem.UNSAFE_PATH,
+    }
+    assert all(found[name]["source_path"] is None for name in problems)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b'path,x\n"a.png', b"name\na.png\n", b"a,b\n1,2,3\n4\n5,6,7,8"]
+)
+def test_unusable_metadata_is_one_clear_error(root: Path, content: bytes) -> None:
+    (root / "meta.csv").write_bytes(content)
+    with pytest.raises(SourceError, match=r"meta\.csv"):
+        posts(root, metadata="meta.csv")
+    (root / "meta.parquet").write_bytes(content)
+    with pytest.raises(SourceError, match=r"meta\.parquet"):
+        posts(root, metadata="meta.parquet")
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "notes.txt", "b"])
+def test_metadata_that_is_no_table_is_named(root: Path, name: str) -> None:
+    with pytest.raises(SourceError, match="CSV or Parquet"):
+        posts(root, metadata=name)

@@ -1,0 +1,90 @@
+"""Contact sheets: small enough for a page, and never a crash."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.sheets import Cell, draw_sheet, encode_data_uri, load_thumbnail, save_sheet
+
+
+def read_uri(uri: str) -> Image.Image:
+    head, body = uri.split(",", 1)
+    assert head == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(body, validate=True)))
+
+
+@pytest.mark.parametrize("side", [64, 900, 2600])
+def test_a_data_uri_is_below_150_kb_even_for_noise(side: int, draw_noise: Callable[..., np.ndarray]) -> None:
+    uri = encode_data_uri(Image.fromarray(draw_noise(0, side)))
+    assert len(uri) < 150_000
+    image = read_uri(uri)
+    image.load()
+    assert image.width == image.height
+
+
+def test_a_small_sheet_keeps_its_size_and_its_colours(quarters: np.ndarray) -> None:
+    image = read_uri(encode_data_uri(Image.fromarray(quarters)))
+    assert image.size == (48, 32)
+    assert np.abs(np.asarray(image).astype(int)[4, 4] - quarters[4, 4]).max() < 12
+
+
+def test_unreadable_pictures_are_blank_cells(tmp_path: Path, draw_noise: Callable[..., np.ndarray]) -> None:
+    good = tmp_path / "good.png"
+    Image.fromarray(draw_noise(0, 64)).save(good)
+    files = {"empty": b"", "text": b"<html>", "cut": good.read_bytes()[:200], "bomb": bomb()}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    paths = [None, tmp_path / "absent", tmp_path, *(tmp_path / name for name in files)]
+    cells = [Cell(good, ("good",)), *(Cell(path, ("blank", "why")) for path in paths)]
+    sheet = draw_sheet(cells, columns=4)
+    assert [load_thumbnail(path, 100) for path in paths] == [None] * len(paths)
+    assert sheet.width == 4 * 118 + 6
+    assert np.asarray(sheet)[20:100, 20:100].std() > 30  # the good one is there
+    assert np.asarray(sheet)[10:50, 130:230].std() < 30
+
+
+def bomb() -> bytes:
+    data = bytearray()
+    image = Image.new("1", (1, 1))
+    buffer = io.BytesIO()
+    image.save(buffer, "BMP")
+    data += buffer.getvalue()
+    data[18:26] = (60_000).to_bytes(4, "little") * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_every_mode_has_a_thumbnail(tmp_path: Path, mode: str, quarters: np.ndarray) -> None:
+    image = Image.fromarray(quarters)
+    image = Image.fromarray(np.full((32, 48), 999, np.uint16)) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "picture.tif")
+    thumbnail = load_thumbnail(tmp_path / "picture.tif", 24)
+    assert thumbnail is not None
+    assert (thumbnail.mode, thumbnail.size) == ("RGB", (24, 16))
+
+
+def test_tiny_pictures_are_doubled_large_ones_reduced(tmp_path: Path) -> None:
+    for size in ((4, 4), (1, 3000)):
+        Image.new("RGB", size).save(tmp_path / "picture.png")
+        thumbnail = load_thumbnail(tmp_path / "picture.png", 100)
+        assert thumbnail is not None
+        assert thumbnail.size == ((8, 8) if size == (4, 4) else (1, 100))
+
+
+@pytest.mark.parametrize("caption", ["x" * 500, "a\nb", "顔箱 ☆", "\x00", "", "…" * 50])
+@pytest.mark.parametrize("side", [2, 112])
+def test_any_caption_can_be_drawn(caption: str, side: int) -> None:
+    sheet = draw_sheet([Cell(None, (caption, caption, "a third line is left out"))], side=side)
+    assert sheet.height == side + 2 * 13 + 6 + 6
+
+
+def test_no_cells_make_an_empty_sheet(tmp_path: Path) -> None:
+    save_sheet(draw_sheet([]), tmp_path / "sheets" / "none.jpg")
+    assert Image.open(tmp_path / "sheets" / "none.jpg").format == "JPEG"
