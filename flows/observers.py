@@ -64,7 +64,8 @@ class ConsoleObserver:
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=self.console, transient=True)
+        quiet = not self.console.is_terminal  # in a log, an empty bar is a blank line
+        self._progress = Progress(*columns, console=self.console, transient=True, disable=quiet)
         self._bar: TaskID | None = None
 
     def __enter__(self) -> Self:

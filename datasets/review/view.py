@@ -23,7 +23,7 @@ from datasets.review.records import (
     build_records,
     choose_dropped,
 )
-from datasets.review.tagging import DECISION_TAGS, INFO_KEY
+from datasets.review.tagging import DECISION_TAGS, INFO_KEY, ReviewError
 
 VIEW_FORMAT = 1  # bump when the views or the style below change: reviews are then built anew
 MOST_PER_REASON = 2000  # dropped items shown of each stage and reason
@@ -32,11 +32,7 @@ INDEXES = ("item_id", "stage", "reason", "d_score", "d_percentile", "pixel_diges
 GREEN, RED, AMBER, GREY, BLUE = "#3f9b57", "#c8473c", "#d99a2b", "#8a8f9c", "#4b7fd1"
 QUIET_COLOURS = ["#4d6a8f", "#586f86", "#5f6b8c", "#4f7583"]  # all other values: told apart by reading, not by colour
 TAG_COLOURS = {Decision.KEEP: GREEN, Decision.REJECT: RED, Decision.UNSURE: AMBER}
-ACTIVE_FIELDS = (
-    "stage",
-    "reason",
-    "d_percentile",
-)  # ticked in the sidebar, written on each picture (our plugin adds tags)
+ACTIVE_FIELDS = ("stage", "reason", "d_percentile")  # written on each picture; our plugin adds the tags
 GROUPS = ("verdict", "rank", "measurements", "post", "identity")
 TYPES: dict[Kind, tuple[Any, Any]] = {
     Kind.TEXT: (fo.StringField, None),
@@ -67,12 +63,12 @@ def build_review_dataset(name: str, inputs: ReviewInputs, most_per_reason: int =
     many were left out. The old dataset stays until the new one is complete.
     """
     decisions = decision_by_digest(inputs.decisions)
-    dropped, left_out = choose_dropped(inputs.ledger, most_per_reason, decisions)
+    unpulled = _read_unpulled(name)
+    decided = {*decisions, *(digest for _, digest in unpulled if digest)}
+    dropped, left_out = choose_dropped(inputs.ledger, most_per_reason, decided)
     finder = MediaFinder(inputs.blob_path, inputs.source_root, inputs.placeholder_folder)
     records = build_records(inputs.manifest, dropped, decisions, finder.find)
-    unpulled = _read_unpulled(name)
-    for record in records:
-        record["tags"] = unpulled.get(record["item_id"], record["tags"])
+    _carry_over(unpulled, records, name)
 
     draft = f"{name}-building"
     if fo.dataset_exists(draft):
@@ -127,11 +123,26 @@ def _refresh_decisions(dataset: fo.Dataset, decisions: Mapping[str, Decision]) -
         dataset.set_values("tags", retagged, key_field="id", progress=False)
 
 
-def _read_unpulled(name: str) -> dict[str, list[str]]:
-    """item_id -> decision tags set in the dataset of this name and not pulled into the store yet."""
+def _read_unpulled(name: str) -> dict[tuple[str, str | None], list[str]]:
+    """(item_id, pixel_digest) -> decision tags set in the dataset of this name and not pulled into the store yet."""
     if not fo.dataset_exists(name):
         return {}
-    return {tagged.item_id: list(tagged.tags) for tagged in find_new_tags(fo.load_dataset(name))}
+    new = find_new_tags(fo.load_dataset(name))
+    return {(tagged.item_id, tagged.pixel_digest): list(tagged.tags) for tagged in new}
+
+
+def _carry_over(unpulled: Mapping[tuple[str, str | None], list[str]], records: list[Row], name: str) -> None:
+    """Put the tags onto the records of the same pixels. Raises ReviewError rather than lose one."""
+    found = {(record["item_id"], record["pixel_digest"]): record for record in records}
+    # a tag on an item without pixels is no decision (pull says so), so it may go
+    homeless = sorted(item for item, digest in unpulled if digest and (item, digest) not in found)
+    if homeless:
+        raise ReviewError(
+            f"the review {name} is of another dataset of that name, with {len(homeless)} decisions that were never "
+            f"pulled ({', '.join(homeless[:5])}). Pull them into their store first, or use a database of its own."
+        )
+    for key in found.keys() & unpulled.keys():
+        found[key]["tags"] = unpulled[key]
 
 
 def _declare_fields(dataset: fo.Dataset) -> None:

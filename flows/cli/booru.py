@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, print_json, print_table
+from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 
 class SchemaChoice(StrEnum):
@@ -44,12 +44,9 @@ def draw(
     """Draw a small imageboard with planted defects, in Danbooru's layout, and the truth about it."""
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from datasets.booru.board import RatingVintage, Schema, draw_board
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task("drawing", total=posts)
         summary = draw_board(
             out,

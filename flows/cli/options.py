@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.environment import default_store
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 StoreOption = Annotated[
     Path, typer.Option("--store", help="Folder of the store.", envvar="KAOBAKO_STORE", default_factory=default_store)
@@ -23,6 +26,15 @@ SetOption = Annotated[
 def print_json(value: Any) -> None:
     """Machine-readable output, on standard output alone."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def progress_bars() -> Progress:
+    """Bars on standard error that vanish when done; nothing at all where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]], right: tuple[str, ...] = ()) -> None:

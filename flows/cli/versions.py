@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, print_json, print_table
+from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 app = typer.Typer(help="Look at published versions.", no_args_is_help=True)
 
@@ -74,14 +74,11 @@ def show(reference: Reference, store: StoreOption, as_json: JsonOption = False) 
 @app.command("verify")
 def verify(reference: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
     """Check a version to the last byte: digests, accounts, every blob. Ends with 1 when something is wrong."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from datasets.store import Store
     from datasets.version import read_version, store_of, verify_version
 
     version = read_version(Store(store), reference)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bars() as progress:
         bar = progress.add_task("blobs", total=None)
         problems = verify_version(
             store_of(version.folder),

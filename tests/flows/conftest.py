@@ -124,14 +124,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ui, home, store = f"http://127.0.0.1:{port}", folder / "home", folder / "store"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "KAOBAKO_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "KAOBAKO_"))}
     command = [Path(sys.executable).with_name("kaobako"), "serve", "--port", str(port), "--store", store]
     command += ["--recipe", Path(__file__).parents[2] / "recipes" / "demo.toml"]
     command += ["--set", f"source.root={folder / 'board'}", "--set", "upscale.size=0"]
     log = folder / "serve.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            list(map(str, command)),
+            [str(part) for part in command],
             env={**kept, "PREFECT_HOME": str(home)},
             cwd=folder,
             stdout=stream,

@@ -35,9 +35,7 @@ def shoot(page: Any, tmp_path: Path) -> Callable[[str], None]:
 
 @pytest.mark.prefect
 @pytest.mark.browser
-def test_a_version_is_built_from_the_form_in_the_browser(
-    served: Any, page: Any, shoot: Callable[[str], None]
-) -> None:
+def test_a_version_is_built_from_the_form_in_the_browser(served: Any, page: Any, shoot: Callable[[str], None]) -> None:
     from playwright.sync_api import expect
 
     page.goto(f"{served.ui}/v2/deployments")

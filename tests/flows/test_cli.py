@@ -15,8 +15,8 @@ HEAVY = ("torch", "cv2", "prefect", "fiftyone", "pandas", "pyarrow", "numpy", "a
 LOOK = """
 import contextlib, io, sys
 from flows.cli import main
-for arguments in (["--help"], ["curate", "--help"], ["train", "--help"], ["versions", "show", "--help"], ["doctor", "-h"]):
-    sys.argv = ["kaobako", *arguments]
+for arguments in ("--help", "curate --help", "train --help", "versions show --help", "doctor -h"):
+    sys.argv = ["kaobako", *arguments.split()]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
         main()
     assert "Usage" in said.getvalue(), arguments
@@ -83,9 +83,7 @@ def test_a_bad_setting_is_named_before_any_work(kaobako: Callable[..., Any], rec
     assert not (store / "datasets").exists()
 
 
-def test_a_bug_keeps_its_traceback(
-    kaobako: Callable[..., Any], store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_keeps_its_traceback(kaobako: Callable[..., Any], store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> None:
         raise ZeroDivisionError("a bug")
 

@@ -35,7 +35,7 @@ def test_recipes_ship() -> None:
 
 def test_values_reach_the_stages(tmp_path: Path) -> None:
     path = write(tmp_path, 'dataset = "a"\n[source]\nkind = "folder"\nroot = "x"\n[crop]\nmethod = "portrait"\n')
-    recipe = load_recipe(path, ["crop.min_size=96", 'filter.tags_none=["sketch", "comic"]', "filter.ratings=[\"safe\"]"])
+    recipe = load_recipe(path, ["crop.min_size=96", 'filter.tags_none=["sketch", "comic"]', 'filter.ratings=["safe"]'])
     assert recipe.source.kind is SourceKind.FOLDER
     assert (recipe.crop.method, recipe.crop.min_size) == (CropMethod.PORTRAIT, 96)
     assert recipe.filter.tags_none == ("sketch", "comic")
@@ -53,7 +53,7 @@ def test_values_reach_the_stages(tmp_path: Path) -> None:
         ('[filter]\nratings = ["safe", "nice"]', "filter.ratings.1"),
         ('dataset = "../faces"', "dataset"),
         ("[training]\nkimg = -1", "training.kimg"),
-        ("[clean]\nmin_blur = \"sharp\"", "clean.min_blur"),
+        ('[clean]\nmin_blur = "sharp"', "clean.min_blur"),
     ],
 )
 def test_an_unusable_recipe_names_the_file_and_the_key(tmp_path: Path, text: str, said: str) -> None:
@@ -96,7 +96,15 @@ def test_overrides_leave_the_given_values_alone() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("3", 3), ("0.5", 0.5), ("true", True), ("null", None), ('["a"]', ["a"]), ("plain words", "plain words"), ("", "")],
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ('["a"]', ["a"]),
+        ("plain words", "plain words"),
+        ("", ""),
+    ],
 )
 def test_values_read_as_meant(text: str, value: object) -> None:
     assert read_value(text) == value

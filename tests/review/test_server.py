@@ -29,7 +29,7 @@ def test_a_server_that_ends_at_once_is_explained(monkeypatch: pytest.MonkeyPatch
     program.write_text("#!/bin/sh\necho no such module; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(ReviewError, match="did not start.*no such module"):
+    with pytest.raises(ReviewError, match=r"did not start.*no such module"):
         serve_review("faces-v0007", choose_port(None), pytest.fail)
 
 

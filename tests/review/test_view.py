@@ -142,6 +142,22 @@ def test_tags_nobody_pulled_survive_a_rebuild(dataset: Any, inputs: ReviewInputs
     assert pull(tmp_path / "decisions").rows["crop_id"].to_pylist() == ["103#0"]
 
 
+def test_unpulled_tags_are_neither_left_out_nor_put_on_other_pixels(dataset: Any, inputs: ReviewInputs) -> None:
+    from datasets.review.view import build_review_dataset
+
+    for item in ("203#0", "204#0"):
+        tag_decision(dataset, dataset.match({"item_id": item}).values("id"), _decision("keep"))
+    again = build_review_dataset(NAME, inputs, most_per_reason=1)
+    assert items(again.match_tags("keep")) == ["203#0", "204#0"]  # beyond the limit, but somebody decided
+
+    others = replace(inputs, ledger=inputs.ledger.slice(0, 0))
+    with pytest.raises(ReviewError, match="2 decisions that were never pulled"):
+        build_review_dataset(NAME, others)
+    import fiftyone as fo
+
+    assert items(fo.load_dataset(NAME).match_tags("keep")) == ["203#0", "204#0"]
+
+
 def test_the_same_version_is_opened_again_with_the_decisions_of_today(
     dataset: Any, inputs: ReviewInputs, tmp_path: Path
 ) -> None:

@@ -61,8 +61,10 @@ def test_both_schemas_in_one_file(dump: Dump) -> None:
 
 @pytest.mark.parametrize(
     ("value", "flag"),
-    [(True, True), ("true", True), ("True", True), ("t", True), ("1", True), (1, True), (False, False)]
-    + [("false", False), ("False", False), ("f", False), ("0", False), (0, False), (None, False), ("", False)],
+    [
+        *[(value, True) for value in (True, "true", "True", "t", "1", 1)],
+        *[(value, False) for value in (False, "false", "False", "f", "0", 0, None, "")],
+    ],
 )
 def test_flags_of_every_spelling(dump: Dump, value: object, flag: bool) -> None:
     assert dump({"is_deleted": value})["7"]["deleted"] is flag
@@ -241,9 +243,9 @@ def test_another_modulus_and_folder(dump: Dump, tmp_path: Path) -> None:
 
 
 def test_no_metadata_and_no_folder_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="source.root"):
+    with pytest.raises(SourceError, match=r"source\.root"):
         read_posts(SourceConfig(root=tmp_path / "absent"))
-    with pytest.raises(SourceError, match="source.metadata"):
+    with pytest.raises(SourceError, match=r"source\.metadata"):
         read_posts(SourceConfig(root=tmp_path))
 
 
