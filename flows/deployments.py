@@ -6,15 +6,6 @@ Names, limits and the schedule are the same in both, so that moving from one to 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +17,12 @@ from prefect.deployments.runner import EntrypointType
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 
-from datasets.errors import KaobakoError
 from flows.curate import curate
 from flows.recipe import Recipe
 from flows.sample import sample
 from flows.train import train
 from tasks.gpu import GPU_LIMIT
 
-START_SECONDS = 120
 POLL_SECONDS = 2  # the default of 10 feels like nothing happens after Submit
 NIGHTLY_CRON = "30 2 * * *"
 NIGHTLY_WAIT_MINUTES = 120  # for a rebuild by hand that still holds the dataset's lock
@@ -97,42 +86,3 @@ async def create_gpu_limit() -> None:
             await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
         else:
             await client.update_global_concurrency_limit(GPU_LIMIT, GlobalConcurrencyLimitUpdate(active=True))
-
-
-@contextlib.contextmanager
-def prefect_server(port: int, log: Path) -> Iterator[str]:
-    """A Prefect server on 127.0.0.1 for the body; yields its address. It is stopped by pid at the end.
-
-    The port goes by environment, not by flag: with the flag the UI would still call port 4200.
-    Raises KaobakoError when it does not answer in time.
-    """
-    environment = {**os.environ, "PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
-    environment.pop("PREFECT_API_URL", None)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start"], env=environment, stdout=stream, stderr=stream
-        )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/api/health", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise KaobakoError(f"the Prefect server ended at once; its log is {log}. Is the port taken? Try --port.")
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise KaobakoError(f"the Prefect server did not answer within {START_SECONDS} s; its log is {log}")

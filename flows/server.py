@@ -1,6 +1,6 @@
 """A Prefect server of our own, which ends when the command that started it ends, however that ends.
 
-Prefect's temporary server outlives a killed command. So the server process watches its parent: `python -m flows.server`.
+Prefect's temporary server outlives a killed command. So this one, `python -m flows.server`, watches its parent.
 """
 
 from __future__ import annotations
@@ -19,38 +19,63 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import KaobakoError
+from flows.environment import prepare_prefect
 
 START_SECONDS = 150  # the first start migrates a fresh database
 _HOST = "127.0.0.1"
 
 
+def server_for(store: Path, no_prefect: bool = False, port: int = 0) -> contextlib.AbstractContextManager[str]:
+    """What a command needs to run flows: the user's own Prefect, or a server with its history in the store.
+
+    Call it before Prefect is imported, which reads the server's address then; enter the result when the server is
+    needed, so that a wrong recipe costs no waiting. It gives the server's address, "" when none is started.
+    port: 0 takes a free one.
+    """
+    if not prepare_prefect(store) or no_prefect:
+        return contextlib.nullcontext("")
+    port = port or _free_port()
+    os.environ["PREFECT_API_URL"] = f"http://{_HOST}:{port}/api"
+    return prefect_server(store / "prefect" / "server.log", port)
+
+
 @contextlib.contextmanager
-def prefect_server(log: Path, port: int = 0) -> Iterator[str]:
+def prefect_server(log: Path, port: int) -> Iterator[str]:
     """A Prefect server with its UI on loopback for the body; yields its address, such as http://127.0.0.1:4200.
 
-    port: 0 takes a free one. log: file for its output. PREFECT_API_URL names the server meanwhile, so the body must be
-    the first to import Prefect. Raises KaobakoError when the server does not answer in time.
+    log: file for its output. It is stopped at the end, and ends by itself when this process is killed.
+    Raises KaobakoError when it does not answer in time.
     """
-    port = port or _free_port()
     address = f"http://{_HOST}:{port}"
     # By environment, not by flag: with --port alone the UI would still call port 4200.
     environment = {**os.environ, "PREFECT_SERVER_API_HOST": _HOST, "PREFECT_SERVER_API_PORT": str(port)}
+    environment.pop("PREFECT_API_URL", None)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "flows.server", str(port), str(os.getpid())]
         server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
         _wait_for(f"{address}/api/health", server, log)
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
         yield address
+        _send_what_is_left()
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
         server.send_signal(signal.SIGTERM)
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _send_what_is_left() -> None:
+    """Log lines and events that Prefect sends in the background, before their server goes."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
 
 
 def _free_port() -> int:

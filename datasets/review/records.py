@@ -57,6 +57,8 @@ REVIEW_FIELDS = (
     ReviewField("blur", Kind.REAL, "measurements", "variance of the Laplacian; lower is blurrier"),
     ReviewField("colours", Kind.WHOLE, "measurements", "unique RGB values, counted up to a limit"),
     ReviewField("saturation", Kind.REAL, "measurements", "mean chroma, 0 to 255"),
+    ReviewField("tint_residual", Kind.REAL, "measurements", "chroma that brightness does not explain"),
+    ReviewField("contrast", Kind.REAL, "measurements", "standard deviation of brightness"),
     ReviewField("detector", Kind.TEXT, "measurements", "what found the face"),
     ReviewField("detector_score", Kind.REAL, "measurements", "how sure the detector is"),
     ReviewField("phash", Kind.TEXT, "measurements", "perceptual hash, 64 bits in hexadecimal"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import JsonOption, SetOption, StoreOption, print_json
-from flows.environment import prepare_prefect
+from flows.server import server_for
 
 if TYPE_CHECKING:
     from flows.recipe import Recipe
@@ -40,12 +40,13 @@ def curate(
 
     kaobako curate recipes/anime-faces.toml --set source.kind=folder --set source.root=~/pictures
     """
-    prepare_prefect(store)
+    server = server_for(store, no_prefect)
     from flows.recipe import load_recipe
     from flows.runners import Runner
 
     loaded = load_recipe(recipe, settings)
-    made = _build(loaded, store, Runner(runner.value), workers, wait, no_prefect)
+    with server:
+        made = _build(loaded, store, Runner(runner.value), workers, wait, no_prefect)
     if as_json:
         print_json(made)
         return

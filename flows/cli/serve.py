@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli.options import SetOption, StoreOption
-from flows.environment import prepare_prefect
+from flows.server import server_for
 
 
 def serve(
@@ -22,21 +21,12 @@ def serve(
 
     Open the address that is printed, choose a deployment, press Run. Ctrl-C ends everything.
     """
-    prepare_prefect(store)
-    if os.environ.get("PREFECT_API_URL"):
-        _serve(store, recipe, settings)
-        return
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"  # before Prefect is imported
-    from flows.deployments import prefect_server
-
-    with prefect_server(port, store / "prefect" / "server.log") as address:
-        typer.echo(f"Prefect UI: {address}/v2/deployments")
-        _serve(store, recipe, settings)
-
-
-def _serve(store: Path, recipe: Path | None, settings: list[str]) -> None:
+    server = server_for(store, port=port)
     from flows.deployments import serve_all
     from flows.recipe import apply_overrides, load_recipe, make_recipe
 
     loaded = load_recipe(recipe, settings) if recipe else make_recipe(apply_overrides({}, settings), "of the defaults")
-    serve_all(store, loaded)
+    with server as address:
+        if address:
+            typer.echo(f"Prefect UI: {address}/v2/deployments")
+        serve_all(store, loaded)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import JsonOption, SetOption, StoreOption, print_json
-from flows.environment import prepare_prefect
+from flows.server import server_for
 
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run the same functions without Prefect.")]
 
@@ -28,7 +28,7 @@ def train(
     Settings: --set preset=dcgan-demo, --set kimg=20, --set batch=32, --set seed=1, --set mirror=false.
     Ctrl-C ends with a snapshot; --resume --run ID goes on from it.
     """
-    prepare_prefect(store)
+    server = server_for(store, no_prefect)
     from datasets.store import Store
     from datasets.version import read_version
     from flows.recipe import load_recipe, make_training
@@ -48,7 +48,8 @@ def train(
             result = train_on_version(place, version, params, folder, progress, resume)
         made = summarise_training(result, version.reference)
     else:
-        made = train_flow(dataset, params, store, run, resume)
+        with server:
+            made = train_flow(dataset, params, store, run, resume)
     if as_json:
         print_json(made)
         return
@@ -73,7 +74,7 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Sample a trained generator: a grid, a walk through its latent space, single pictures."""
-    prepare_prefect(store)
+    server = server_for(store, no_prefect)
     from datasets.store import Store
     from flows.sample import sample as sample_flow
     from tasks.sample import SampleParams, find_run, sample_run
@@ -82,7 +83,8 @@ def sample(
     if no_prefect:
         made = sample_run(find_run(Store(store), run), params, out)
     else:
-        made = sample_flow(run, params, store, str(out) if out else "")
+        with server:
+            made = sample_flow(run, params, store, str(out) if out else "")
     if as_json:
         print_json(made)
         return

@@ -5,8 +5,8 @@ from models.training.config import DCGANConfig, TrainingConfig
 PRESETS: dict[str, TrainingConfig] = {
     # The paintings write-up: 64 px, z 200, Adam 2e-4 (0.5, 0.999). 15 s/kimg on 2 CPU cores: it wants a GPU.
     "dcgan-paintings-64": TrainingConfig(),
-    # About two minutes on 2 CPU cores. At 32 px each picture costs half of what it does at 64 px and half as many steps
-    # draw eyes, mouth and fringe, where 64 px in the same time stays noise. Steps teach more than width or batch.
+    # About 1.8 s of CPU time per kimg on one thread: some two minutes on 2 idle cores, twice that on busy ones. Faces
+    # with eyes, mouth and fringe; 64 px at width 16 costs 1.7 times as much per kimg and is still noise after 28 kimg.
     "dcgan-demo": TrainingConfig(
         algorithm=DCGANConfig(width=32, learning_rate=3e-4, betas=(0.5, 0.99)),
         resolution=32,

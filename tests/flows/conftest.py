@@ -204,6 +204,6 @@ def read_artifacts(prefect_api: Served) -> Callable[[Any], dict[str, Any]]:
 
         run_filter = ArtifactFilter.model_validate({"flow_run_id": {"any_": [state.state_details.flow_run_id]}})
         with get_client(sync_client=True) as client:
-            return {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=run_filter)}
+            return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=run_filter)}
 
     return read

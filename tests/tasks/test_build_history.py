@@ -149,7 +149,7 @@ def test_the_order_of_the_listing_does_not_matter(
     assert digests(build()) == expected
 
 
-@pytest.mark.parametrize(("stage", "shard"), [("fingerprint", 1), ("crop", 2), ("clean", 1), ("dedup", 3)])
+@pytest.mark.parametrize(("stage", "shard"), [("crop", 2), ("dedup", 3)])
 def test_a_killed_build_leaves_nothing_visible_and_its_work_is_not_lost(
     source: Path,
     build: Build,
