@@ -29,16 +29,14 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_prefect(store: Path) -> bool:
+def prepare_prefect(store: Path) -> None:
     """Keep Prefect's history beside the store, unless the user already runs Prefect in his own way.
 
-    His own way: PREFECT_HOME, PREFECT_API_URL, PREFECT_PROFILE, or a profiles file in the usual place. Says whether the
-    history is ours to keep, and so a server ours to start.
+    His own way: PREFECT_HOME, PREFECT_API_URL, PREFECT_PROFILE, or a profiles file in the usual place.
     """
     own = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE")
     if any(os.environ.get(name) for name in own) or (Path.home() / ".prefect" / "profiles.toml").exists():
-        return False
+        return
     home = (store / "prefect").resolve()
     home.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(home)
-    return True

@@ -26,17 +26,28 @@ _HOST = "127.0.0.1"
 
 
 def server_for(store: Path, no_prefect: bool = False, port: int = 0) -> contextlib.AbstractContextManager[str]:
-    """What a command needs to run flows: the user's own Prefect, or a server with its history in the store.
+    """What a command needs to run flows: the server that the user's settings name, or one of our own.
 
-    Call it before Prefect is imported, which reads the server's address then; enter the result when the server is
-    needed, so that a wrong recipe costs no waiting. It gives the server's address, "" when none is started.
-    port: 0 takes a free one.
+    Enter the result when the server is needed, so that a wrong recipe costs no waiting. It gives the server's address,
+    "" when none is started. Our own server keeps its history in the user's PREFECT_HOME if there is one, else in the
+    store. port: 0 takes a free one.
     """
-    if not prepare_prefect(store) or no_prefect:
+    prepare_prefect(store)
+    if no_prefect or _user_has_a_server():
         return contextlib.nullcontext("")
+    from prefect.context import refresh_global_settings_context
+
     port = port or _free_port()
     os.environ["PREFECT_API_URL"] = f"http://{_HOST}:{port}/api"
+    refresh_global_settings_context()  # Prefect reads the environment when it is imported
     return prefect_server(store / "prefect" / "server.log", port)
+
+
+def _user_has_a_server() -> bool:
+    """Whether the environment, the active profile or a settings file names a server. Prefect knows where to look."""
+    from prefect.settings import get_current_settings
+
+    return bool(get_current_settings().api.url)
 
 
 @contextlib.contextmanager

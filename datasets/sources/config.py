@@ -73,6 +73,6 @@ class SourceConfig(BaseModel):
     modulus: int = Field(1000, ge=1, le=1_000_000, description="danbooru: folder = id modulo this, in four digits")
     rating_vintage: RatingVintage = Field(
         RatingVintage.AUTO,
-        description="What the letter s means. auto: sensitive as soon as any row says g, else safe",
+        description="What the letter s means. auto: sensitive once a row says g or is of 2022 or later",
     )
     recursive: bool = Field(True, description="folder: look into sub-folders")

@@ -89,11 +89,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def infer_vintage(paths: list[Path]) -> RatingVintage:
-    """What `s` means in these files: sensitive as soon as one row is rated g (which older dumps do not have)."""
-    general = re.compile(rb'"rating"\s*:\s*"\s*g(?:eneral)?\s*"', re.IGNORECASE)
+    """What `s` means in these files: sensitive as soon as one row is rated g, or was made or changed in 2022 or later.
+
+    The site renamed its ratings in January 2022. A slice of newer rows may hold no g, so the dates count too; in doubt
+    `s` is sensitive, which drops more than is wanted but lets nothing through.
+    """
+    newer = re.compile(
+        rb'"rating"\s*:\s*"\s*g(?:eneral)?\s*"|"(?:created|updated)_at"\s*:\s*"20(?:2[2-9]|[3-9]\d)', re.IGNORECASE
+    )
     for path in paths:
         for _, line in read_lines(path):
-            if general.search(line):
+            if newer.search(line):
                 return RatingVintage.S_IS_SENSITIVE
     return RatingVintage.S_IS_SAFE
 

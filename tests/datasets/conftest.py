@@ -72,13 +72,17 @@ def publish(store: Store, draw_noise: Callable[..., np.ndarray]) -> Callable[...
         rows = []
         for k in range(count):
             pixels = draw_noise(k, side)
-            row = {"crop_id": f"p{k}#0", "post_id": f"p{k}", "blob": store.blobs.put(encode_png(pixels))}
+            row: dict[str, Any] = {
+                "crop_id": f"p{k}#0",
+                "post_id": f"p{k}",
+                "blob": store.blobs.put(encode_png(pixels)),
+            }
             row |= {"pixel_digest": digest_pixels(pixels), "width": side, "height": side, "rating": "safe", "score": k}
             rows.append({**row, **columns})
         total = count + len(dropped)
         reasons: dict[str, int] = {}
-        for row in dropped:
-            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+        for reason in (row["reason"] for row in dropped):
+            reasons[reason] = reasons.get(reason, 0) + 1
         lineage = {
             "recipe": recipe or {},
             "stage_versions": {"clean": 1},

@@ -55,7 +55,7 @@ def test_a_full_disk_at_any_step_leaves_the_old_content(
     def fail(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), fail)
+    monkeypatch.setattr({"fsync": os, "replace": Path}[call], call, fail)
     with pytest.raises(OSError, match="No space"):
         write_bytes(path, b"new")
     monkeypatch.undo()

@@ -52,7 +52,8 @@ def name_pictures(found: np.ndarray, known: np.ndarray) -> list[int]:
 
 def test_batches_are_what_training_takes(reader: Callable[..., VersionReader]) -> None:
     batch = next(reader().batches(5, seed=0))
-    assert (batch.shape, batch.dtype) == ((5, 3, 16, 16), np.uint8)
+    assert batch.shape == (5, 3, 16, 16)
+    assert batch.dtype == np.uint8
     assert batch.flags["C_CONTIGUOUS"]
 
 

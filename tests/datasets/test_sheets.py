@@ -85,6 +85,11 @@ def test_any_caption_can_be_drawn(caption: str, side: int) -> None:
     assert sheet.height == side + 2 * 13 + 6 + 6
 
 
+def test_a_caption_with_a_line_break_stays_in_its_line() -> None:
+    broken, plain = (np.asarray(draw_sheet([Cell(None, (text, "why"))])) for text in ("a\nb", "a b"))
+    assert np.array_equal(broken, plain)
+
+
 def test_no_cells_make_an_empty_sheet(tmp_path: Path) -> None:
     save_sheet(draw_sheet([]), tmp_path / "sheets" / "none.jpg")
     assert Image.open(tmp_path / "sheets" / "none.jpg").format == "JPEG"

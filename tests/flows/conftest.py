@@ -183,15 +183,25 @@ def stop_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def prefect_api(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Flows that run in this process (and workers that they start) use the session's server."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOGGING_LEVEL, temporary_settings
+def prefect_api(served: Served) -> Iterator[Served]:
+    """Flows that run in this process (and workers that they start) use the session's server.
 
-    monkeypatch.setenv("PREFECT_API_URL", served.api)
-    monkeypatch.setenv("PREFECT_HOME", str(served.home))
-    settings: dict[Any, Any] = {PREFECT_API_URL: served.api, PREFECT_HOME: served.home, PREFECT_LOGGING_LEVEL: "ERROR"}
-    with temporary_settings(settings):
+    By environment: Prefect's own threads (logs, events) see no settings that are set for a context only, and would
+    start a temporary server.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", served.api)
+        patch.setenv("PREFECT_HOME", str(served.home))
+        patch.setenv("PREFECT_LOGGING_LEVEL", "ERROR")
+        refresh_global_settings_context()
         yield served
+        APILogWorker.drain_all(timeout=10)
+        EventsWorker.drain_all(timeout=10)
+    refresh_global_settings_context()
 
 
 @pytest.fixture

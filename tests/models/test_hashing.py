@@ -35,14 +35,14 @@ def test_nearly_the_bits_of_imagehash(seed: int) -> None:
 
 def test_exactly_the_bits_of_imagehash_where_nothing_is_reduced() -> None:
     grey = cv2.resize(cv2.cvtColor(discs(0), cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    picture = np.repeat(grey[:, :, None], 3, axis=2)
+    picture = np.asarray(np.repeat(grey[:, :, None], 3, axis=2), np.uint8)
     assert f"{perceptual_hash(picture):016x}" == str(imagehash.phash(Image.fromarray(grey)))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_copies_are_near_and_strangers_far(seed: int) -> None:
     picture = discs(seed)
-    smaller = cv2.resize(picture, (80, 80), interpolation=cv2.INTER_AREA)
+    smaller = np.asarray(cv2.resize(picture, (80, 80), interpolation=cv2.INTER_AREA), np.uint8)
     jpeg = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
     assert bits_apart(picture, smaller) <= 4
     assert bits_apart(picture, np.asarray(jpeg, np.uint8)) <= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -77,8 +78,7 @@ def test_every_threshold_off_keeps_everything(store: Store, draw: Draw) -> None:
 
 
 def test_one_decode_per_picture(store: Store, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    real = pictures.decode_picture
-    monkeypatch.setattr(pictures, "decode_picture", lambda data: opened.append(1) or real(data))
+    decode = Mock(wraps=pictures.decode_picture)
+    monkeypatch.setattr(pictures, "decode_picture", decode)
     judge(store, [draw(k) for k in range(4)])
-    assert len(opened) == 4
+    assert decode.call_count == 4

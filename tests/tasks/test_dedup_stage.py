@@ -110,7 +110,7 @@ def test_the_middle_of_a_chain_takes_both_ends_when_it_is_best() -> None:
 )
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_keeper_is_decided_by_person_then_size_then_score(better: dict[str, Any], exact: bool) -> None:
-    digest = {"pixel_digest": "same"} if exact else {}
+    digest: dict[str, Any] = {"pixel_digest": "same"} if exact else {}
     found = judge([crop("a", **digest), crop("b", **digest, **better)])
     assert found == {"a": ("exact_copy" if exact else "near_copy", "b"), "b": None}
 
@@ -121,7 +121,7 @@ def test_of_equals_the_smaller_name_stays_and_no_score_is_the_lowest() -> None:
 
 
 def test_what_a_person_keeps_falls_as_an_exact_copy_only() -> None:
-    keep = {"decision": "keep"}
+    keep: dict[str, Any] = {"decision": "keep"}
     rows = [crop("a", box_w=90, **keep), crop("b", **keep), crop("c", pixel_digest="b", **keep), crop("d")]
     assert judge(rows) == {"a": None, "b": None, "c": ("exact_copy", "b"), "d": ("near_copy", "a")}
 

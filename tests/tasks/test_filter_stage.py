@@ -11,7 +11,7 @@ from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating
 from tasks.filter import FilterParams, decide, holds_any
 
-SOUND = {"rating": "safe", "score": 10, "tags": ["1girl", "solo"], "extension": "png", "deleted": False}
+SOUND: dict[str, Any] = {"rating": "safe", "score": 10, "tags": ["1girl", "solo"], "extension": "png", "deleted": False}
 SOUND |= {"banned": False, "declared_width": 800, "declared_height": 600, "file_bytes": 5000}
 
 
@@ -73,14 +73,14 @@ def test_score_size_and_bytes_at_their_limits() -> None:
     rows = [{"score": score} for score in (4, 5, -3, None)]
     assert reasons(rows, min_score=5) == ["score", None, "score", None]
     assert reasons([{"score": -1}], min_score=0) == ["score"]
-    rows = [{"declared_width": width, "declared_height": 600} for width in (499, 500, None)]
-    assert reasons(rows, min_side=500) == ["too_small", None, None]
+    sizes = [{"declared_width": width, "declared_height": 600} for width in (499, 500, None)]
+    assert reasons(sizes, min_side=500) == ["too_small", None, None]
     assert reasons([{"declared_height": 499}], min_side=500) == ["too_small"]
     assert reasons([{"file_bytes": 99}, {"file_bytes": 100}], min_bytes=100) == ["file_too_small", None]
 
 
 def test_deleted_and_banned_are_dropped_unless_taken() -> None:
-    rows = [{"deleted": True}, {"banned": True}, {"deleted": None, "banned": None}]
+    rows: list[dict[str, Any]] = [{"deleted": True}, {"banned": True}, {"deleted": None, "banned": None}]
     assert reasons(rows) == ["deleted", "banned", None]
     assert reasons(rows, take_deleted=True) == [None, "banned", None]
     assert reasons(rows, take_banned=True) == ["deleted", None, None]
@@ -94,7 +94,13 @@ def test_extensions() -> None:
 
 @pytest.mark.parametrize("problem", Problem)
 def test_a_problem_of_the_source_is_always_the_reason(problem: Problem) -> None:
-    row = {"problem": problem.value, "problem_detail": "why", "rating": None, "tags": None, "extension": None}
+    row: dict[str, Any] = {
+        "problem": problem.value,
+        "problem_detail": "why",
+        "rating": None,
+        "tags": None,
+        "extension": None,
+    }
     posts = pa.Table.from_pylist([{"post_id": "1"} | SOUND | row], schema=POSTS)
     everything = FilterParams(ratings=list(Rating), take_deleted=True, take_banned=True)
     (verdict,) = decide(posts, everything).to_pylist()
@@ -102,7 +108,7 @@ def test_a_problem_of_the_source_is_always_the_reason(problem: Problem) -> None:
 
 
 def test_the_ledger_says_which_tag_rating_and_figure() -> None:
-    rows = [{"rating": "explicit"}, {"tags": ["sketch"]}, {"score": 1}]
+    rows: list[dict[str, Any]] = [{"rating": "explicit"}, {"tags": ["sketch"]}, {"score": 1}]
     posts = pa.Table.from_pylist([{"post_id": str(k)} | SOUND | row for k, row in enumerate(rows)], schema=POSTS)
     verdicts = decide(posts, FilterParams(tags_none=["sketch"], min_score=5)).to_pylist()
     assert (verdicts[0]["detail"], verdicts[0]["parameter"]) == ("explicit", "filter.ratings")

@@ -64,7 +64,7 @@ def test_every_setting_says_what_it_is(stage: Stage) -> None:
 @pytest.mark.parametrize("stage", ALL, ids=by_name)
 def test_parameters_refuse_unknown_names_and_cannot_be_changed(stage: Stage) -> None:
     with pytest.raises(ValueError, match="Extra inputs"):
-        stage.params(no_such_setting=1)
+        stage.params.model_validate({"no_such_setting": 1})
     for name in stage.params.model_fields:
         with pytest.raises(ValueError, match="frozen"):
             setattr(stage.params(), name, None)

@@ -13,7 +13,7 @@ import pytest
 from datasets.sources.config import SourceConfig, SourceKind
 from datasets.sources.read import read_posts
 
-TYPED = {
+TYPED: dict[str, Any] = {
     "id": 7,
     "rating": "s",
     "score": 12,

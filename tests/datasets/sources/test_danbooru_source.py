@@ -284,9 +284,15 @@ def test_real_rows(dump: Dump) -> None:
     assert named[Problem.MISSING_FILE] >= 100  # everything that has an id and an extension
     assert named[Problem.BROKEN_ROW] == 0
     assert all(post["tags"] and post["declared_width"] for post in posts.values() if post["problem"] == "missing_file")
-    has_general = any(row.get("rating") in ("g", "general") for row in rows)
-    assert (infer_vintage([REAL / "booru_posts.jsonl"]) is RatingVintage.S_IS_SENSITIVE) == has_general
-    if has_general:
-        assert Rating.SAFE not in {post["rating"] for post in posts.values()} or any(
-            row.get("rating") == "safe" for row in rows
-        )
+    assert any(str(row.get("created_at")).startswith("2022") for row in rows)
+    assert infer_vintage([REAL / "booru_posts.jsonl"]) is RatingVintage.S_IS_SENSITIVE
+    said_in_words = any(row.get("rating") == "safe" for row in rows)
+    assert said_in_words or Rating.SAFE not in {post["rating"] for post in posts.values()}
+
+
+@pytest.mark.parametrize("field", ["created_at", "updated_at"])
+def test_a_newer_slice_without_any_g_is_not_read_as_safe(tmp_path: Path, field: str) -> None:
+    row = {"id": 7, "rating": "s", "file_ext": "png", "tag_string": "1girl", field: "2023-03-01T00:00:00.000-05:00"}
+    path = tmp_path / "posts.json"
+    path.write_text(json.dumps(row) + "\n")
+    assert infer_vintage([path]) is RatingVintage.S_IS_SENSITIVE
