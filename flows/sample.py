@@ -13,12 +13,12 @@ from pydantic import Field
 from datasets.sheets import encode_data_uri
 from datasets.store import Store
 from tasks.gpu import gpu_slot
-from tasks.sample import SampleParams, find_run, sample_run
+from tasks.sample import NEWEST, SampleParams, find_run, sample_run
 
 
 @flow(name="sample", flow_run_name="sample-{run}")
 def sample(
-    run: str = "",
+    run: str = NEWEST,
     params: SampleParams = SampleParams(),  # noqa: B008 - an instance as default is what fills the form in the UI
     store: Path = Path("store"),
     out: Annotated[str, Field(description="Folder for the files; empty: `samples` in the run's folder")] = "",
@@ -26,7 +26,7 @@ def sample(
     """Sample a trained generator.
 
     Args:
-        run: Id of the run in the store, a run's folder, or a snapshot; empty for the newest run.
+        run: Id of the run in the store, a run's folder, or a snapshot; newest for the newest run.
         params: Which seeds, and what to make of them.
         store: Folder of the store.
         out: Folder for the files; empty: `samples` in the run's folder.

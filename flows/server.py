@@ -55,9 +55,10 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
     """A Prefect server with its UI on loopback for the body; yields its address, such as http://127.0.0.1:4200.
 
     log: file for its output. It is stopped at the end, and ends by itself when this process is killed.
-    Raises KaobakoError when it does not answer in time.
+    Raises KaobakoError when the port is taken, or when it does not answer in time.
     """
     address = f"http://{_HOST}:{port}"
+    _check_free(port)
     # By environment, not by flag: with --port alone the UI would still call port 4200.
     environment = {**os.environ, "PREFECT_SERVER_API_HOST": _HOST, "PREFECT_SERVER_API_PORT": str(port)}
     environment.pop("PREFECT_API_URL", None)
@@ -95,11 +96,24 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _check_free(port: int) -> None:
+    """Another server on the port would answer in the place of ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise KaobakoError(
+                f"port {port} is taken: choose another with --port. If a Prefect server of yours runs there, "
+                f"set PREFECT_API_URL=http://{_HOST}:{port}/api to use it."
+            ) from error
+
+
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise KaobakoError(f"the Prefect server ended at once; its log is {log}. Is the port taken? Try --port.")
+            raise KaobakoError(f"the Prefect server ended at once; its log is {log}")
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return

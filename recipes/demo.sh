@@ -20,16 +20,14 @@ kaobako train faces --recipe recipes/demo.toml
 step "Sampling it"
 samples=$(kaobako sample --json)
 step "Done"
-card=$(kaobako versions show faces --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["folder"])')
-printf '%s' "$samples" | CARD="$card" STORE="$STORE" python3 -c '
-import json, os, sys
-made = json.load(sys.stdin)
-card, store = os.environ["CARD"], os.environ["STORE"]
-print(f"Version card:  {card}/README.md  (pictures in {card}/sheets/)")
-print(f"Sample grid:   {made["grid"]}")
-print(f"Walk video:    {made["walk"]}")
-print(f"Review it:     .venv/bin/kaobako review faces --store {store}")
-print(f"Prefect UI:    .venv/bin/kaobako serve --recipe recipes/demo.toml --store {store}")
-print("Your folder:   .venv/bin/kaobako curate recipes/anime-faces.toml --store mystore "
-      "--set source.kind=folder --set source.root=FOLDER")
-'
+field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+card=$(kaobako versions show faces --json | field folder)
+cat <<END
+Version card:  $card/README.md  (its pictures: $card/sheets/)
+Sample grid:   $(field grid <<<"$samples")
+Walk video:    $(field walk <<<"$samples")
+Review it:     .venv/bin/kaobako review faces --store $STORE
+Prefect UI:    .venv/bin/kaobako serve --recipe recipes/demo.toml --store $STORE
+Your folder:   .venv/bin/kaobako curate recipes/anime-faces.toml --store mystore \\
+                 --set source.kind=folder --set source.root=FOLDER
+END

@@ -15,6 +15,9 @@ from models.sampling.walk import slerp_walk
 from tasks.stage import StageParams
 
 
+NEWEST = "newest"
+
+
 class SampleParams(StageParams):
     """Which seeds, and what to make of them."""
 
@@ -28,13 +31,13 @@ class SampleParams(StageParams):
 
 
 def find_run(store: Store, run: str) -> Path:
-    """A run by its id in the store, or a run's folder or snapshot; the newest run for "". Raises StoreError."""
+    """A run by its id in the store, or a run's folder or snapshot; or `newest`. Raises StoreError."""
     if run and (store.runs / run).is_dir():
         return store.runs / run
     if run and Path(run).exists():
         return Path(run)
     runs = [path for path in store.runs.iterdir() if (path / "config.json").exists()] if store.runs.is_dir() else []
-    if not run and runs:
+    if run in ("", NEWEST) and runs:
         return max(runs, key=lambda path: ((path / "config.json").stat().st_mtime, path.name))
     known = ", ".join(sorted(path.name for path in runs)) or "none"
     raise StoreError(f"no run {run!r} in {store.root} (runs there: {known}). Train one with `kaobako train NAME`.")

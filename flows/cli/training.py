@@ -64,7 +64,9 @@ def train(
 
 def sample(
     store: StoreOption,
-    run: Annotated[str, typer.Argument(help="Run id, run folder or snapshot; the newest run when left out.")] = "",
+    run: Annotated[
+        str, typer.Argument(help="Run id, run folder or snapshot; the newest run when left out.")
+    ] = "newest",
     seeds: Annotated[str, typer.Option(help="Numbers and ranges, such as 0-63 or 1,5,9-12.")] = "0-63",
     columns: Annotated[int, typer.Option(min=1, help="Pictures in a row of the grid.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; `samples` in the run when left out.")] = None,
