@@ -14,7 +14,6 @@ from models.sampling.images import load_generator, sample_grid, sample_images
 from models.sampling.walk import slerp_walk
 from tasks.stage import StageParams
 
-
 NEWEST = "newest"
 
 
