@@ -44,8 +44,10 @@ class MeasurementCache:
                 if getattr(error, "errno", None) is None:  # Arrow's own complaint of the bytes has no errno
                     path.unlink(missing_ok=True)
                 continue
-            tables.append(rows.filter(pc.is_in(rows[INPUT], value_set=wanted)))
-        return first_of_each(pa.concat_tables(tables), INPUT)
+            tables.append(rows)
+        # one look-up over all files: building the set of wanted inputs costs more than reading a file
+        cached = pa.concat_tables(tables)
+        return first_of_each(cached.filter(pc.is_in(cached[INPUT], value_set=wanted)), INPUT)
 
     def add(self, rows: pa.Table) -> None:
         """Keep rows. The file is named by its inputs, so that measuring the same shard again overwrites it."""

@@ -86,7 +86,7 @@ class CardWriter:
     def dropped_path(self, row: dict[str, Any]) -> Path | None:
         """The crop of a dropped item, or its source picture when it never became a crop."""
         blob = self.blob_path(row["blob"]) or self.blob_path(row["crop_blob"])
-        if blob is not None or not row["source_path"]:
+        if blob is not None or not row["source_path"] or row["reason"] in _WITHOUT_PICTURE:
             return blob
         try:
             return locate(self.source_root, row["source_path"])

@@ -47,6 +47,7 @@ class VersionReader:
         self._store = store
         self._blobs: list[str] = manifest["blob"].to_pylist()
         self._cache: dict[int, np.ndarray] = {}
+        self._epoch: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
         self._cached_at_most = _CACHE_BYTES // (3 * resolution * resolution)
 
     def _check(self, version: Version, widths: np.ndarray, heights: np.ndarray) -> None:
@@ -81,12 +82,18 @@ class VersionReader:
         flips = np.zeros(batch, dtype=bool)
         for epoch in np.unique(samples // self.count):
             inside = samples // self.count == epoch
-            rng = np.random.Generator(np.random.Philox(key=[seed, int(epoch)]))
-            order, coins = rng.permutation(self.count), rng.random(self.count) < 0.5
+            order, coins = self._shuffle(seed, int(epoch))
             places = samples[inside] % self.count
             pictures[inside] = order[places]
             flips[inside] = coins[places] & self.mirror
         return pictures.tolist(), flips.tolist()
+
+    def _shuffle(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """An epoch's order of the pictures, and which of them are mirrored; the last one is remembered."""
+        if self._epoch is None or self._epoch[0] != (seed, epoch):
+            rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+            self._epoch = ((seed, epoch), rng.permutation(self.count), rng.random(self.count) < 0.5)
+        return self._epoch[1], self._epoch[2]
 
     def _sample(self, picture: int, flip: bool) -> np.ndarray:
         pixels = self._cache.get(picture)

@@ -15,6 +15,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+MAX_BYTES = 1_000_000_000  # of a file; larger ones are not read into memory
 MAX_PIXELS = 120_000_000  # an honest scan is below 100 MP; a bomb promises billions
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard, for every frame that it opens
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -35,7 +36,7 @@ _MAGIC = {
     "TIFF": (b"II*\0", b"MM\0*"),
 }
 # what Pillow raises at bytes that were made or damaged to be wrong; a full memory is not among them, it is no defect
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     EOFError,
     SyntaxError,
@@ -45,6 +46,7 @@ _DECODER_ERRORS = (
     ArithmeticError,
     AttributeError,
     AssertionError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -56,6 +58,7 @@ class Defect(StrEnum):
     ZERO_BYTE = "zero_byte"
     NOT_A_PICTURE = "not_a_picture"
     BOMB = "decompression_bomb"
+    TOO_LARGE = "file_too_large"
     TRUNCATED = "truncated"
     BAD_CHECKSUM = "bad_checksum"
     ANIMATED = "animated"
@@ -101,7 +104,7 @@ def decode_picture(data: bytes, background: tuple[int, int, int] = (255, 255, 25
         raise UnreadablePictureError(Defect.BOMB, str(error)) from error
     except UnidentifiedImageError as error:
         raise _explain_unidentified(data) from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise UnreadablePictureError(_name_defect(error), str(error) or type(error).__name__) from error
 
 
@@ -151,8 +154,8 @@ def _check_completeness(data: bytes) -> None:
     kind = _claimed_format(data)
     if kind == "PNG":
         _check_png(data)
-    elif kind == "JPEG" and b"\xff\xd9" not in data[max(0, len(data) - 65536) :]:
-        # libjpeg would fill the rest with grey and only warn
+    elif kind == "JPEG" and b"\xff\xd9" not in data:
+        # Pillow itself refuses a scan that ends early, but not one that lacks its last bytes
         raise UnreadablePictureError(Defect.TRUNCATED, "the JPEG has no end marker")
     elif kind == "WEBP" and struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
         raise UnreadablePictureError(Defect.TRUNCATED, "the file is shorter than its header says")

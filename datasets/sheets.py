@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
+
+from datasets.pictures import DECODER_ERRORS, FORMATS, MAX_PIXELS
 
 _GROUND = (250, 250, 250)
 _INK = (40, 40, 40)
@@ -49,14 +51,19 @@ def draw_sheet(cells: Sequence[Cell], columns: int = 8, side: int = 112) -> Imag
 
 
 def load_thumbnail(path: Path | None, side: int) -> Image.Image | None:
-    """A picture reduced (or doubled, when tiny) to fit side x side; None when it cannot be read."""
+    """A picture reduced (or doubled, when tiny) to fit side x side; None when it cannot be read.
+
+    Only the formats that curation reads are tried: Pillow knows others that run programs to decode.
+    """
     if path is None:
         return None
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
             image.draft("RGB", (side * 2, side * 2))
             picture = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (*DECODER_ERRORS, Image.DecompressionBombError):
         return None
     if max(picture.size) <= side // 2:
         picture = picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)

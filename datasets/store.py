@@ -17,7 +17,7 @@ class Store:
     """A folder with everything that Kaobako keeps. Paths inside it are relative, so it can be moved."""
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.blobs = BlobFolder(self.root / "blobs")
 
     @property

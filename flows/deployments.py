@@ -12,10 +12,12 @@ from typing import Any
 from prefect import serve as serve_flows
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import EntrypointType
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
+from prefect.states import Crashed, State
 
 from flows.curate import curate
 from flows.recipe import Recipe
@@ -75,6 +77,24 @@ def serve_all(store: Path, recipe: Recipe) -> None:
     """Serve all deployments until Ctrl-C or SIGTERM."""
     asyncio.run(create_gpu_limit())
     serve_flows(*make_deployments(store, recipe), query_seconds=POLL_SECONDS)
+
+
+def close_lost_runs() -> list[str]:
+    """Mark as crashed what an earlier `kaobako serve` left running; gives the names of those runs.
+
+    Nobody works on them any more, but each holds its deployment's slot for ever, so that every later run would be
+    cancelled. Only for a server of our own that has just started: elsewhere, a worker may still be at work.
+    """
+    unfinished = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    lost: State[Any] = Crashed(
+        message="kaobako serve ended while this ran. Run it again: what was measured is not measured twice."
+    )
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(unfinished))
+        served = [run for run in runs if run.deployment_id is not None]
+        for run in served:
+            client.set_flow_run_state(run.id, lost)
+    return [run.name for run in served]
 
 
 async def create_gpu_limit() -> None:

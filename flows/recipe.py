@@ -55,7 +55,9 @@ class Recipe(BaseModel):
     """Everything about a build: the source, the stages, and how to train on the result."""
 
     # Labels of the form are the keys of the TOML file; without this Prefect's V2 UI shows class names instead.
-    model_config = ConfigDict(frozen=True, extra="forbid", field_title_generator=lambda name, _: name)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, field_title_generator=lambda name, _: name
+    )
 
     dataset: str = Field(
         "faces",
@@ -87,7 +89,7 @@ class Recipe(BaseModel):
         """The build that this recipe asks for."""
         stages = tuple((stage, getattr(self, stage.name)) for stage, _ in STAGES)
         settings = self.model_dump(mode="json", exclude={"training"})
-        return BuildPlan(self.dataset, self.source, stages, settings)
+        return BuildPlan(self.dataset, self.source, stages, settings, self.training.model_dump(mode="json"))
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -9,7 +9,9 @@ step() { printf '\n== %s (%d s)\n' "$1" $((SECONDS - start)); }
 
 if [ ! -f "$DEMO/booru/truth.parquet" ]; then
   step "Drawing an imageboard of $POSTS posts"
-  kaobako booru "$DEMO/booru" --posts "$POSTS" --seed 1
+  rm -rf "$DEMO/booru" "$DEMO/booru.part"      # left by an interrupted drawing
+  kaobako booru "$DEMO/booru.part" --posts "$POSTS" --seed 1 >/dev/null
+  mv "$DEMO/booru.part" "$DEMO/booru"
 fi
 step "Curating it into a face dataset, through Prefect"
 kaobako curate recipes/demo.toml --set source.root="$DEMO/booru"

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from datasets.cache import INPUT
 from datasets.decisions import current_decisions
+from datasets.errors import StoreError
 from datasets.lock import hold_lock
 from datasets.schema import LEDGER, MANIFEST, VERDICTS, conform
 from datasets.sources.read import digest_posts, read_posts
@@ -93,6 +94,7 @@ class _Build:
         self.counts: dict[str, dict[str, Any]] = {}
         self.opened: dict[str, int] = {}
         self.ledger: list[pa.Table] = []
+        self.weights: dict[str, str] = {}
 
     def run(self) -> BuildResult:
         posts = read_posts(self.plan.source)
@@ -108,6 +110,7 @@ class _Build:
             "source_digest": digest_posts(posts),
             "posts": len(posts),
             "counts": self.counts,
+            "weights": dict(sorted(self.weights.items())),
         }
         before = self.store.version_numbers(self.plan.dataset)
         version = publish(self.plan, self.store, conform(items, MANIFEST), ledger, lineage)
@@ -133,13 +136,16 @@ class _Build:
             raise ValueError(f"stage {stage.name} needs the column {stage.input_column!r}; no stage before it gives it")
         items = items.drop_columns([INPUT]) if INPUT in items.column_names else items
         items = items.append_column(INPUT, inputs.cast(pa.string()))
-        shards = split_open_work(stage, params, items, self.store, self.work, self.plan.source.root, self.workers)
-        self.observer.stage_started(stage.name, len(items), sum(shard.count for shard in shards))
+        work = split_open_work(stage, params, items, self.store, self.work, self.plan.source.root, self.workers)
+        self.weights |= work.digests
+        self.observer.stage_started(stage.name, len(items), sum(shard.count for shard in work.shards))
         self.opened[stage.name] = 0
-        for result in self.run_shards(stage, shards) if shards else ():
+        for result in self.run_shards(stage, work.shards) if work.shards else ():
             self.opened[stage.name] += result.opened
             self.observer.shard_done(result)
-        facts = sound_facts(stage, stage.cache(params, self.store).lookup(items[INPUT]), self.store)
+        facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store) if work.shards else work.known
+        if not stage.may_lack_facts:
+            require_facts(stage, items, facts)
         return stage.expand(items, facts)
 
     def add_decisions(self, items: pa.Table) -> pa.Table:
@@ -150,6 +156,16 @@ class _Build:
         items = items.select([name for name in items.column_names if name not in ("decision", "decided_by")])
         items = items.append_column("decision", self.decisions["decision"].take(rows))
         return items.append_column("decided_by", self.decisions["who"].take(rows))
+
+
+def require_facts(stage: Stage, items: pa.Table, facts: pa.Table) -> None:
+    """Every item must have a fact: a missing one would pass every threshold. Raises StoreError."""
+    missing = len(items) - int(pc.sum(pc.is_in(items[INPUT], value_set=facts[INPUT].combine_chunks())).as_py() or 0)
+    if missing:
+        raise StoreError(
+            f"{missing} of {len(items)} items have no measurement of the stage {stage.name}, though all were measured. "
+            "Did something remove files from the store's cache or blobs meanwhile? Run the build again."
+        )
 
 
 def overrule(items: pa.Table, verdicts: pa.Table) -> pa.Table:

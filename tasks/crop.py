@@ -18,7 +18,7 @@ from pydantic import Field
 from datasets.cache import INPUT
 from datasets.digests import digest_bytes, digest_pixels
 from datasets.errors import SourceError
-from datasets.pictures import Defect, Picture, UnreadablePictureError, decode_picture, encode_png
+from datasets.pictures import MAX_BYTES, Defect, Picture, UnreadablePictureError, decode_picture, encode_png
 from datasets.schema import LANDMARKS
 from datasets.sources.read import locate
 from datasets.store import Store
@@ -173,7 +173,10 @@ def open_picture(root: Path, source_path: str, digest: str, background: str) -> 
 
     Raises UnreadablePictureError; OSError when it cannot be read; SourceError when it was changed meanwhile.
     """
-    data = locate(root, source_path).read_bytes()
+    path = locate(root, source_path)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UnreadablePictureError(Defect.TOO_LARGE, f"{size} bytes, at most {MAX_BYTES} are read")
+    data = path.read_bytes()
     if digest_bytes(data) != digest:
         raise SourceError(f"{source_path} was changed while it was being read. Run the build again.")
     return decode_picture(data, tuple(bytes.fromhex(background[1:])))  # type: ignore[arg-type]
@@ -282,6 +285,7 @@ STAGE = Stage(
     expand=list_crops,
     weights=name_weights,
     nested_blobs=crop_blobs,
+    may_lack_facts=True,
 )
 
 

@@ -59,6 +59,7 @@ STAGE = Stage(
     measure=measure,
     facts=FACTS,
     input_column="file_stamp",
+    may_lack_facts=True,
 )
 
 

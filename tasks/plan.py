@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets.sources.config import SourceConfig
@@ -16,4 +16,5 @@ class BuildPlan:
     dataset: str
     source: SourceConfig
     stages: tuple[tuple[Stage, StageParams], ...]
-    recipe: dict[str, Any]  # the resolved recipe, for the lineage
+    recipe: dict[str, Any]  # the resolved recipe without its training, for the lineage
+    training: dict[str, Any] = field(default_factory=dict)  # what the recipe wants to be trained; decides nothing here

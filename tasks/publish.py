@@ -22,7 +22,7 @@ LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "torch", "a
 
 
 def publish(plan: BuildPlan, store: Store, manifest: pa.Table, ledger: pa.Table, found: dict[str, Any]) -> Version:
-    """Publish the manifest and ledger of a build. found: source digest, posts and counts."""
+    """Publish the manifest and ledger of a build. found: source digest, posts, counts, weights."""
     lineage = {
         **found,
         "recipe": plan.recipe,
@@ -35,7 +35,7 @@ def publish(plan: BuildPlan, store: Store, manifest: pa.Table, ledger: pa.Table,
             }
         ],
         "stage_versions": {stage.name: stage.version for stage, params in plan.stages if stage.enabled(params)},
-        "weights": name_weights(plan, store),
+        "training": plan.training,
         "notes": take_notes(plan),
         "libraries": library_versions(),
         "python": platform.python_version(),
@@ -45,15 +45,6 @@ def publish(plan: BuildPlan, store: Store, manifest: pa.Table, ledger: pa.Table,
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
     return publish_version(store, plan.dataset, manifest, ledger, lineage, CardWriter(store, plan.source.root))
-
-
-def name_weights(plan: BuildPlan, store: Store) -> dict[str, str]:
-    """All weights that the build used, by name, with their digests."""
-    used: dict[str, str] = {}
-    for stage, params in plan.stages:
-        if stage.enabled(params):
-            used |= stage.weights(params, store)
-    return used
 
 
 def take_notes(plan: BuildPlan) -> list[str]:

@@ -47,7 +47,7 @@ class RankParams(StageParams):
 
 def find_snapshot(run: str, store: Store) -> Path:
     """The newest snapshot of a run, by its id in the store or its folder. Raises StoreError when there is none."""
-    folder = store.runs / run if (store.runs / run).is_dir() else Path(run)
+    folder = store.runs / run if (store.runs / run).is_dir() else Path(run).expanduser()
     snapshot = RunFolder(folder).latest_snapshot() if folder.is_dir() else None
     if snapshot is None:
         known = sorted(p.name for p in store.runs.iterdir()) if store.runs.is_dir() else []
@@ -68,6 +68,8 @@ def name_weights(params: RankParams, store: Store) -> dict[str, str]:
 def measure(pictures: Shard, params: RankParams) -> Facts:
     """The discriminator's logit for each published picture: one row of FACTS per distinct blob."""
     scorer = load_discriminator(find_snapshot(params.run, pictures.store), best_device())
+    if scorer.digest not in pictures.digests.values():
+        raise StoreError(f"the run {params.run} has got a new snapshot since this build began. Run the build again.")
     inputs: list[str] = []
     scores: list[float] = []
     batch: list[np.ndarray] = []

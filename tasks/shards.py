@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.atomic import write_parquet
-from datasets.cache import INPUT, first_of_each
+from datasets.cache import INPUT, MeasurementCache, first_of_each
 from datasets.store import Store
 from tasks.stage import Shard, Stage, StageParams
 
-MAX_SHARD = 1000  # items: some seconds to minutes of work
+MAX_SHARD = 1000  # items, as long as there are few shards: some seconds to minutes of work
+MAX_SHARDS = 300  # per stage: a Prefect server chokes on thousands of task runs
 MIN_SHARD = 16  # a Prefect task run costs about as much as measuring this many crops
 
 
@@ -37,7 +38,9 @@ class ShardRef:
     store: Path
     source_root: Path
     settings: dict[str, Any]  # the measured fields of the stage's parameters
-    weights: tuple[Path, ...] = ()
+    cache: Path  # where the facts go: decided once for the whole stage
+    digests: dict[str, str]  # of the weights, by name
+    weights: tuple[Path, ...] = ()  # folders to look for weights in
 
 
 @dataclass(frozen=True)
@@ -53,38 +56,65 @@ class ShardResult:
 
 def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
     """Measure one shard and keep its facts in the cache."""
-    if stage.measure is None:
+    if stage.measure is None or stage.facts is None:
         raise ValueError(f"stage {stage.name} measures nothing")
     start = time.perf_counter()
     store = Store(ref.store)
     params = stage.params(**ref.settings)
-    shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights)
+    shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights, ref.digests)
     facts = stage.measure(shard, params.for_measure())
-    stage.cache(params, store).add(facts.table)
+    MeasurementCache(ref.cache, stage.facts).add(facts.table)
     return ShardResult(ref.stage, ref.index, len(shard.items), facts.opened, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class OpenWork:
+    """What a stage still has to measure, and where the results lie."""
+
+    shards: list[ShardRef]
+    cache: MeasurementCache
+    known: pa.Table  # facts that were there already
+    digests: dict[str, str]  # of the weights, resolved once: a run that goes on training meanwhile changes nothing
 
 
 def split_open_work(
     stage: Stage, params: StageParams, items: pa.Table, store: Store, folder: Path, source_root: Path, workers: int
-) -> list[ShardRef]:
+) -> OpenWork:
     """The inputs that were never measured, as shards written below `folder`.
 
     items: item columns and `input`. Each distinct input is measured once, with one item to represent it.
     """
-    known = sound_facts(stage, stage.cache(params, store).lookup(items[INPUT]), store)
+    digests = stage.weights(params, store)
+    cache = stage.cache(params, store, digests)
+    known = sound_facts(stage, cache.lookup(items[INPUT]), store)
     wanted = pc.invert(pc.is_in(items[INPUT], value_set=known[INPUT].combine_chunks()))
     open_items = first_of_each(items.filter(pc.and_(wanted, pc.is_valid(items[INPUT]))), INPUT)
-    size = min(MAX_SHARD, max(MIN_SHARD, math.ceil(len(open_items) / (workers * 4))))
+    size = shard_size(len(open_items), workers)
     refs = []
     for index, start in enumerate(range(0, len(open_items), size)):
         rows = open_items.slice(start, size)
         path = folder / f"{stage.name}-{index:05d}.parquet"
         write_parquet(path, rows)
-        settings = params.measured_settings()
         refs.append(
-            ShardRef(stage.name, index, path, len(rows), store.root, source_root, settings, weights=(store.weights,))
+            ShardRef(
+                stage=stage.name,
+                index=index,
+                items=path,
+                count=len(rows),
+                store=store.root,
+                source_root=source_root,
+                settings=params.measured_settings(),
+                cache=cache.folder,
+                digests=digests,
+                weights=(store.weights,),
+            )
         )
-    return refs
+    return OpenWork(refs, cache, known, digests)
+
+
+def shard_size(items: int, workers: int) -> int:
+    """Items per shard: some shards for each worker, so that none waits long for the last one; few hundred at most."""
+    return max(MIN_SHARD, min(MAX_SHARD, math.ceil(items / (workers * 4))), math.ceil(items / MAX_SHARDS))
 
 
 def sound_facts(stage: Stage, facts: pa.Table, store: Store) -> pa.Table:

@@ -7,7 +7,7 @@ every build.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,7 +30,7 @@ class StageParams(BaseModel):
     only decide() may read.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     measured: ClassVar[frozenset[str]] = frozenset()
 
     def for_measure(self) -> Self:
@@ -60,6 +60,7 @@ class Shard:
     store: Store
     source_root: Path
     weights: tuple[Path, ...] = ()  # folders to look for weights in
+    digests: Mapping[str, str] = field(default_factory=dict)  # of the weights that the facts are kept under
 
     def rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.items.to_pylist()
@@ -107,13 +108,18 @@ class Stage:
     blobs: tuple[str, ...] = ()  # columns of facts that name blobs: without its blob a fact is measured again
     nested_blobs: Callable[[pa.Table], pa.Array] | None = None  # the same, where blobs are inside lists
     enabled: Callable[[Any], bool] = field(default=lambda params: True)
+    may_lack_facts: bool = False  # an input that cannot be read gives no fact, and decide() says so
     off_because: str = ""  # said in the lineage when the recipe leaves the stage out
 
-    def cache(self, params: StageParams, store: Store) -> MeasurementCache:
-        """The cache of this stage's facts under these settings and weights."""
+    def cache(self, params: StageParams, store: Store, digests: Mapping[str, str] | None = None) -> MeasurementCache:
+        """The cache of this stage's facts under these settings and weights.
+
+        digests: of the weights, where they are known already; else they are looked up.
+        """
         if self.facts is None:
             raise ValueError(f"stage {self.name} measures nothing")
-        key = {"settings": params.measured_settings(), "weights": self.weights(params, store)}
+        used = dict(self.weights(params, store) if digests is None else digests)
+        key = {"settings": params.measured_settings(), "weights": used}
         folder = store.cache / f"{self.name}-{self.version}" / digest_json(key)[:24]
         return MeasurementCache(folder, self.facts)
 

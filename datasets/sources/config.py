@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class SourceKind(StrEnum):
@@ -51,7 +51,7 @@ class Problem(StrEnum):
 class SourceConfig(BaseModel):
     """Where raw pictures and metadata come from. The source is only ever read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: SourceKind = Field(
         SourceKind.DANBOORU,
@@ -76,3 +76,9 @@ class SourceConfig(BaseModel):
         description="What the letter s means. auto: sensitive once a row says g or is of 2022 or later",
     )
     recursive: bool = Field(True, description="folder: look into sub-folders")
+
+    @field_validator("root")
+    @classmethod
+    def _expand_home(cls, root: Path) -> Path:
+        """`--set source.root=~/pictures` reaches us with its tilde: a shell expands it at the start of a word only."""
+        return root.expanduser()

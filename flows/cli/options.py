@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", help="Folder of the store.", envvar="KAOBAKO_STORE", default_factory=default_store)
+    Path,
+    typer.Option(
+        "--store",
+        help="Folder of the store.",
+        envvar="KAOBAKO_STORE",
+        default_factory=default_store,
+        parser=lambda text: Path(text).expanduser(),
+        metavar="FOLDER",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SetOption = Annotated[
@@ -41,10 +49,11 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]], right: tu
     """A table for people; the named columns are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))  # Text: no markup in file names
     Console().print(table)

@@ -22,11 +22,13 @@ def serve(
     Open the address that is printed, choose a deployment, press Run. Ctrl-C ends everything.
     """
     server = server_for(store, port=port)
-    from flows.deployments import serve_all
+    from flows.deployments import close_lost_runs, serve_all
     from flows.recipe import apply_overrides, load_recipe, make_recipe
 
     loaded = load_recipe(recipe, settings) if recipe else make_recipe(apply_overrides({}, settings), "of the defaults")
     with server as address:
         if address:
             typer.echo(f"Prefect UI: {address}/v2/deployments")
+            for name in close_lost_runs():
+                typer.echo(f"Crashed when kaobako serve last ended: {name}")
         serve_all(store, loaded)

@@ -80,6 +80,9 @@ class TrainingConfig(BaseModel):
     grid_ticks: int = Field(5, ge=1, description="A grid of fakes every so many ticks.")
     snapshot_ticks: int = Field(25, ge=1, description="A snapshot every so many ticks, and one at the end.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the initial weights, the latents and the labels.")
+    mirror: bool = Field(
+        True, description="Half of the real pictures were shown mirrored; the reader of the data does it."
+    )
     device: DeviceChoice = Field(DeviceChoice.AUTO, description="Where to compute.")
 
     @model_validator(mode="after")

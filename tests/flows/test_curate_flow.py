@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,22 @@ def test_processes_give_the_same_version(recipe: Recipe, plain: BuildResult, tmp
     assert made["content_digest"] == plain.version.content_digest
     assert made["counts"] == plain.counts
     assert made["opened"] == plain.opened
+
+
+def test_the_command_prints_json_alone(recipe_file: Path, plain: BuildResult, tmp_path: Path, prefect_api: Any) -> None:
+    """Prefect's own lines go elsewhere, so that a script can read the answer."""
+    command = [
+        Path(sys.executable).with_name("kaobako"),
+        "curate",
+        recipe_file,
+        "--json",
+        "--store",
+        tmp_path / "store",
+    ]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["content_digest"] == plain.version.content_digest
 
 
 def test_a_second_run_publishes_nothing_and_measures_nothing(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from flows.deployments import make_deployments
+from flows.deployments import close_lost_runs, make_deployments
 from flows.recipe import Recipe, load_recipe, make_recipe
 from tasks.train import TrainParams
 
@@ -106,6 +106,35 @@ def test_deploying_makes_all_four_and_starts_nothing(served: Any, tmp_path: Path
     assert found["curate/nightly"]["schedules"][0]["slug"] == "nightly"
     assert found["curate/nightly"]["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert found["curate/full-rebuild"]["parameters"]["recipe"]["source"]["root"] == str(served.board)
+
+
+@pytest.mark.prefect
+def test_a_run_that_was_cut_off_does_not_block_the_next_one(prefect_api: Any) -> None:
+    """A run that nobody works on any more keeps the only slot, and CANCEL_NEW cancels every run after it."""
+    from datetime import UTC, datetime, timedelta
+
+    from prefect.client.orchestration import get_client
+    from prefect.states import Pending, Running, Scheduled
+
+    later = datetime.now(UTC) + timedelta(days=1)  # so that `kaobako serve` leaves it to this test
+    with get_client(sync_client=True) as client:
+        nightly = client.read_deployment_by_name("curate/nightly").id
+
+        def start() -> tuple[Any, str]:
+            run = client.create_flow_run_from_deployment(nightly, state=Scheduled(scheduled_time=later))
+            client.set_flow_run_state(run.id, Pending())
+            return run, str(client.read_flow_run(run.id).state_name)
+
+        lost, state = start()
+        assert state == "Pending"
+        client.set_flow_run_state(lost.id, Running())
+        assert start()[1] == "Cancelled"
+        assert close_lost_runs() == [lost.name]
+        assert client.read_flow_run(lost.id).state_name == "Crashed"
+        following, state = start()
+        assert state == "Pending"
+        assert close_lost_runs() == [following.name]
+        assert close_lost_runs() == []
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
