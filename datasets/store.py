@@ -9,6 +9,7 @@ from datasets.blobs import BlobFolder
 from datasets.errors import StoreError
 
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 VERSION_FOLDER = re.compile(r"v(\d{4,})")
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@v?(?P<number>\d+))?")
 
@@ -35,6 +36,12 @@ class Store:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    def run(self, name: str) -> Path:
+        """The folder of a training. Raises StoreError for a name that is not a plain word."""
+        if not RUN_NAME.fullmatch(name):
+            raise StoreError(f"{name!r} is not the id of a run: use letters, digits, -, _ and ., not a path")
+        return self.runs / name
 
     def dataset(self, name: str) -> Path:
         """The folder of a dataset's versions. Raises StoreError for a name that is not a plain word."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,7 +183,8 @@ def verify_version(store: Store, version: Version, progress: Callable[[int, int]
 
     Reads every blob. progress(done, total) is called per blob.
     """
-    problems = count_problems(version.lineage["counts"])
+    counts = version.lineage.get("counts", {})
+    problems = count_problems(counts)
     try:
         for name, digest in version.lineage.get("files", {}).items():
             if (found := digest_file(version.folder / name)) != digest:
@@ -192,6 +194,7 @@ def verify_version(store: Store, version: Version, progress: Callable[[int, int]
             problems.append(f"the manifest's content digest is {found}, version.json says {version.content_digest}")
         if (found := ledger_digest(ledger)) != version.lineage["ledger_digest"]:
             problems.append(f"the ledger's digest is {found}, version.json says {version.lineage['ledger_digest']}")
+        problems += table_problems(counts, manifest, ledger)
     except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         return [*problems, f"the tables of {version.reference} cannot be read: {error}"]
     blobs = sorted(set(manifest["blob"].to_pylist()))
@@ -204,6 +207,21 @@ def verify_version(store: Store, version: Version, progress: Callable[[int, int]
             problems.append(str(error))
         if progress is not None:
             progress(done, len(blobs))
+    return problems
+
+
+def table_problems(counts: dict[str, dict[str, Any]], manifest: pa.Table, ledger: pa.Table) -> list[str]:
+    """Accounts that the tables do not bear out: a ledger row for every drop, a manifest row for every item kept."""
+    rows = Counter(zip(ledger["stage"].to_pylist(), ledger["reason"].to_pylist(), strict=True))
+    said = Counter({(stage, reason): n for stage, row in counts.items() for reason, n in row["dropped"].items()})
+    problems = [
+        f"stage {stage}: {said[stage, reason]} dropped for {reason}, the ledger has {rows[stage, reason]}"
+        for stage, reason in sorted(rows.keys() | said.keys())
+        if rows[stage, reason] != said[stage, reason]
+    ]
+    kept = list(counts.values())[-1]["kept"] if counts else 0
+    if kept != len(manifest):
+        problems.append(f"the last stage kept {kept} items, the manifest has {len(manifest)}")
     return problems
 
 

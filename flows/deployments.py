@@ -5,17 +5,14 @@ Names, limits and the schedule are the same in both, so that moving from one to 
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 from prefect import serve as serve_flows
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import EntrypointType
-from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.states import Crashed, State
 
@@ -23,7 +20,6 @@ from flows.curate import curate
 from flows.recipe import Recipe
 from flows.sample import sample
 from flows.train import train
-from tasks.gpu import GPU_LIMIT
 
 POLL_SECONDS = 2  # the default of 10 feels like nothing happens after Submit
 NIGHTLY_CRON = "30 2 * * *"
@@ -75,7 +71,6 @@ def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
 
 def serve_all(store: Path, recipe: Recipe) -> None:
     """Serve all deployments until Ctrl-C or SIGTERM."""
-    asyncio.run(create_gpu_limit())
     serve_flows(*make_deployments(store, recipe), query_seconds=POLL_SECONDS)
 
 
@@ -95,14 +90,3 @@ def close_lost_runs() -> list[str]:
         for run in served:
             client.set_flow_run_state(run.id, lost)
     return [run.name for run in served]
-
-
-async def create_gpu_limit() -> None:
-    """The limit that GPU work takes; without it, strict acquisition is an error."""
-    async with get_client() as client:
-        try:
-            await client.read_global_concurrency_limit_by_name(GPU_LIMIT)
-        except ObjectNotFound:
-            await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
-        else:
-            await client.update_global_concurrency_limit(GPU_LIMIT, GlobalConcurrencyLimitUpdate(active=True))

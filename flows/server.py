@@ -68,6 +68,7 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
         server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
         _wait_for(f"{address}/api/health", server, log)
+        create_gpu_limit()
         yield address
         _send_what_is_left()
     finally:
@@ -77,6 +78,18 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def create_gpu_limit() -> None:
+    """The limit that GPU work takes; without it, strict acquisition is an error. One that exists is left alone."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    from tasks.gpu import GPU_LIMIT
+
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
 
 
 def _send_what_is_left() -> None:

@@ -13,11 +13,10 @@ from prefect.logging import get_run_logger
 
 from datasets.sheets import encode_data_uri
 from datasets.store import Store
-from datasets.version import read_version
 from models.training.run import RunFolder
 from models.training.trainer import TrainingProgress, TrainingResult
 from tasks.gpu import gpu_slot
-from tasks.train import TrainParams, name_run, train_on_version
+from tasks.train import TrainParams, plan_training, run_training
 
 
 @flow(name="train", flow_run_name="train-{dataset}")
@@ -38,13 +37,12 @@ def train(
         resume: Go on with the run from its newest snapshot.
     """
     place = Store(store)
-    version = read_version(place, dataset)
-    folder = place.runs / (run or name_run(place, version, params))
-    watcher = ProgressArtifacts(folder.name)
+    job = plan_training(place, dataset, params, run, resume)
+    watcher = ProgressArtifacts(job.folder.name)
     with gpu_slot():
-        result = train_on_version(place, version, params, folder, watcher, resume)
-    show_grids(folder)
-    return summarise_training(result, version.reference)
+        result = run_training(place, job, watcher)
+    show_grids(job.folder)
+    return summarise_training(result, job.version.reference)
 
 
 def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:

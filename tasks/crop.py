@@ -27,7 +27,7 @@ from models.faces.geometry import FACE, PORTRAIT, Box, CropRecipe, Padding, cut,
 from models.faces.load import load_detector
 from models.hashing import mirrored, perceptual_hash
 from models.weights import get_weight
-from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
@@ -289,6 +289,13 @@ STAGE = Stage(
 )
 
 
-@task(name="crop", task_run_name="crop-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(
+    name="crop",
+    task_run_name="crop-{shard.index}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_passing,
+)
 def crop_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

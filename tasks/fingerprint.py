@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from datasets.cache import INPUT
 from datasets.digests import digest_file
 from datasets.sources.read import locate
-from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
@@ -63,6 +63,13 @@ STAGE = Stage(
 )
 
 
-@task(name="fingerprint", task_run_name="fingerprint-{shard.index}", cache_policy=NO_CACHE, retries=2)
+@task(
+    name="fingerprint",
+    task_run_name="fingerprint-{shard.index}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_passing,
+)
 def fingerprint_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

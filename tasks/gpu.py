@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext, TaskRunContext
+
+from datasets.errors import KaobakoError
 
 GPU_LIMIT = "gpu"  # the name of the global concurrency limit; `kaobako serve` creates it
 
@@ -24,5 +27,12 @@ def gpu_slot() -> Iterator[None]:
     if not inside_run or not torch.cuda.is_available():
         yield
         return
-    with concurrency(GPU_LIMIT, occupy=1, strict=True):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(concurrency(GPU_LIMIT, occupy=1, strict=True))
+        except ConcurrencySlotAcquisitionError as error:
+            raise KaobakoError(
+                f"the Prefect server has no concurrency limit {GPU_LIMIT!r}, which keeps two jobs off one GPU. "
+                f"Create it: prefect gcl create {GPU_LIMIT} --limit 1"
+            ) from error
         yield

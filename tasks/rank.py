@@ -22,7 +22,7 @@ from models.gan.scoring import load_discriminator
 from models.training.run import RunFolder
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
@@ -119,7 +119,14 @@ STAGE = Stage(
 )
 
 
-@task(name="rank", task_run_name="rank-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(
+    name="rank",
+    task_run_name="rank-{shard.index}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_passing,
+)
 def rank_shard(shard: ShardRef) -> ShardResult:
     with gpu_slot():
         return measure_shard(STAGE, shard)

@@ -33,8 +33,8 @@ def find_run(store: Store, run: str) -> Path:
     """A run by its id in the store, or a run's folder or snapshot; or `newest`. Raises StoreError."""
     if run and (store.runs / run).is_dir():
         return store.runs / run
-    if run and Path(run).exists():
-        return Path(run)
+    if run and Path(run).expanduser().exists():
+        return Path(run).expanduser()
     runs = [path for path in store.runs.iterdir() if (path / "config.json").exists()] if store.runs.is_dir() else []
     if run in ("", NEWEST) and runs:
         return max(runs, key=lambda path: ((path / "config.json").stat().st_mtime, path.name))
@@ -44,7 +44,10 @@ def find_run(store: Store, run: str) -> Path:
 
 def sample_run(source: Path, params: SampleParams, out: Path | None = None) -> dict[str, str]:
     """Write a grid (and a walk, and single pictures) of a run or snapshot; returns their paths by name."""
-    seeds = parse_seeds(params.seeds)
+    try:
+        seeds = parse_seeds(params.seeds)
+    except ValueError as error:
+        raise StoreError(str(error)) from error
     generator = load_generator(source, params.ema, best_device())
     folder = out or (source if source.is_dir() else source.parent.parent) / "samples"
     folder.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,11 @@ class ShardResult:
     seconds: float
 
 
+def is_passing(task: Any, run: Any, state: Any) -> bool:
+    """Prefect's retry condition: only an I/O error may be gone at the next try; all else fails the same way again."""
+    return isinstance(state.result(raise_on_failure=False), OSError)
+
+
 def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
     """Measure one shard and keep its facts in the cache."""
     if stage.measure is None or stage.facts is None:

@@ -20,7 +20,7 @@ from models.upscale.upconv7 import weight_name
 from models.weights import get_weight
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
@@ -121,7 +121,14 @@ STAGE = Stage(
 )
 
 
-@task(name="upscale", task_run_name="upscale-{shard.index}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(
+    name="upscale",
+    task_run_name="upscale-{shard.index}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_passing,
+)
 def upscale_shard(shard: ShardRef) -> ShardResult:
     with gpu_slot():
         return measure_shard(STAGE, shard)

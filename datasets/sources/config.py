@@ -26,7 +26,8 @@ class Rating(StrEnum):
     SENSITIVE = "sensitive"
     QUESTIONABLE = "questionable"
     EXPLICIT = "explicit"
-    UNRATED = "unrated"
+    UNRATED = "unrated"  # the source has no ratings, as a folder without metadata
+    UNKNOWN = "unknown"  # the source has ratings, but this one is missing or not understood
 
 
 class RatingVintage(StrEnum):

@@ -18,7 +18,7 @@ import pyarrow as pa
 from datasets.errors import SourceError
 from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
-from datasets.sources.files import FoundFile, list_files, readable_name
+from datasets.sources.files import LINK_OUTSIDE, FoundFile, list_files, readable_name
 
 _BATCH_ROWS = 20_000
 _ID = re.compile(r"[0-9]{1,18}")
@@ -160,6 +160,9 @@ def _attach_file(row: dict[str, Any], config: SourceConfig, files: dict[str, Fou
         row |= {"problem": Problem.MISSING_FILE, "problem_detail": f"{config.images}/{name} does not exist"}
         return
     claimed.add(name)
+    if found.outside:
+        row |= {"source_path": None, "problem": Problem.UNSAFE_PATH, "problem_detail": LINK_OUTSIDE}
+        return
     row |= {"file_bytes": found.size, "file_stamp": found.stamp}
 
 
@@ -168,22 +171,22 @@ def _orphans(config: SourceConfig, files: dict[str, FoundFile], claimed: set[str
     return [
         {
             "post_id": f"{config.images}/{readable_name(name)}",
-            "source_path": f"{config.images}/{readable_name(name)}",
+            "source_path": None if files[name].outside else f"{config.images}/{readable_name(name)}",
             "file_bytes": files[name].size,
             "file_stamp": files[name].stamp,
-            "problem": Problem.NO_METADATA,
-            "problem_detail": "no metadata row names this file",
+            "problem": Problem.UNSAFE_PATH if files[name].outside else Problem.NO_METADATA,
+            "problem_detail": LINK_OUTSIDE if files[name].outside else "no metadata row names this file",
         }
         for name in sorted(files.keys() - claimed)
     ]
 
 
 def read_rating(value: Any, vintage: RatingVintage) -> str:
-    """A rating letter or word as a Rating. Whatever is not understood is `unrated`, never safe."""
+    """A rating letter or word as a Rating. What is not understood is `unknown`, which no recipe takes by default."""
     text = str(value or "").strip().lower()
     if text == "s":
         return Rating.SENSITIVE if vintage is RatingVintage.S_IS_SENSITIVE else Rating.SAFE
-    return _LETTERS.get(text) or _WORDS.get(text) or Rating.UNRATED
+    return _LETTERS.get(text) or _WORDS.get(text) or Rating.UNKNOWN
 
 
 def read_tags(raw: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from datasets.pictures import SUFFIX_FORMATS
 from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
 from datasets.sources.danbooru import read_rating, read_whole
-from datasets.sources.files import FoundFile, list_files, readable_name
+from datasets.sources.files import LINK_OUTSIDE, FoundFile, list_files, readable_name
 
 _TABLES = (".csv", ".parquet")
 
@@ -29,7 +29,7 @@ def read_posts(config: SourceConfig) -> pa.Table:
     files = {
         name: found
         for name, found in list_files(config.root, config.recursive).items()
-        if Path(name).suffix.lower().lstrip(".") in SUFFIX_FORMATS
+        if found.outside or Path(name).suffix.lower().lstrip(".") in SUFFIX_FORMATS
     }
     metadata = read_metadata(config)
     if not files:
@@ -68,10 +68,12 @@ def _post(name: str, found: FoundFile, row: dict[str, Any]) -> dict[str, Any]:
     if readable_name(name) != name:
         detail = "the file's name is not UTF-8: rename it"
         return {"post_id": readable_name(name), "problem": Problem.UNSAFE_PATH, "problem_detail": detail}
+    if found.outside:
+        return {"post_id": name, "problem": Problem.UNSAFE_PATH, "problem_detail": LINK_OUTSIDE}
     return {
         "post_id": name,
         "source_path": name,
-        "rating": read_rating(row.get("rating"), RatingVintage.S_IS_SENSITIVE) if row else Rating.UNRATED,
+        "rating": read_rating(row["rating"], RatingVintage.S_IS_SENSITIVE) if "rating" in row else Rating.UNRATED,
         "score": read_whole(row.get("score")),
         "favourites": read_whole(row.get("favourites")),
         "tags": read_tag_cell(row.get("tags")),

@@ -32,7 +32,8 @@ app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(weights.app, name="weights")
 
-_OWN = ("flows", "tasks", "models", "datasets")
+# Errors whose own text tells a user what is wrong: ours, and what these libraries say of his settings and files.
+_SAID_PLAINLY = ("flows", "tasks", "models", "datasets", "pydantic_core", "pyarrow", "_csv")
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
         typer.secho(f"error: {error}.{advice}", fg="red", err=True)
         sys.exit(1)
     except Exception as error:
-        if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _OWN:
+        if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _SAID_PLAINLY:
             raise
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)

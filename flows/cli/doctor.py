@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -14,7 +16,7 @@ _SIGNS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "bad": ("BAD", "red
 
 def doctor(store: StoreOption, as_json: JsonOption = False) -> None:
     """Say what works on this machine, and how to mend what does not. Ends with 1 when something must be mended."""
-    prepare_prefect(store)
+    prepare_prefect(store if store.exists() else Path(tempfile.gettempdir()) / "kaobako-doctor")  # it makes no store
     from flows.doctor import examine
 
     checks = []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import SetOption, StoreOption
-from flows.server import server_for
+from flows.server import create_gpu_limit, server_for
 
 
 def serve(
@@ -27,6 +27,8 @@ def serve(
 
     loaded = load_recipe(recipe, settings) if recipe else make_recipe(apply_overrides({}, settings), "of the defaults")
     with server as address:
+        if not address:
+            create_gpu_limit()  # on the user's own server
         if address:
             typer.echo(f"Prefect UI: {address}/v2/deployments")
             for name in close_lost_runs():

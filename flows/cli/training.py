@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.options import JsonOption, SetOption, StoreOption, print_json
 from flows.server import server_for
 
+if TYPE_CHECKING:
+    from datasets.store import Store
+
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run the same functions without Prefect.")]
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="Version to train on: NAME or NAME@V.")],
     store: StoreOption,
-    recipe: Annotated[Path | None, typer.Option(help="Recipe whose [training] is used.")] = None,
+    dataset: Annotated[str, typer.Argument(help="Version to train on: NAME or NAME@V.")] = "faces",
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose [training] is used; the one that built the version when left out.")
+    ] = None,
     settings: SetOption = [],  # noqa: B006 - typer reads it, nobody changes it
     run: Annotated[str, typer.Option(help="Id of the run; a new one when left out.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest snapshot.")] = False,
@@ -30,26 +35,22 @@ def train(
     """
     server = server_for(store, no_prefect)
     from datasets.store import Store
-    from datasets.version import read_version
-    from flows.recipe import load_recipe, make_training
+    from flows.recipe import make_training
     from flows.train import summarise_training
     from flows.train import train as train_flow
-    from tasks.train import name_run, train_on_version
+    from tasks.train import plan_training, run_training
 
-    base = load_recipe(recipe).training.model_dump(mode="json") if recipe else {}
-    params = make_training(base, settings)
+    place = Store(store)
+    params = make_training({} if resume else _training_of(place, dataset, recipe), settings)
+    job = plan_training(place, dataset, params, run, resume)
     if no_prefect:
         from flows.observers import TrainingConsole
 
-        place = Store(store)
-        version = read_version(place, dataset)
-        folder = place.runs / (run or name_run(place, version, params))
         with TrainingConsole() as progress:
-            result = train_on_version(place, version, params, folder, progress, resume)
-        made = summarise_training(result, version.reference)
+            made = summarise_training(run_training(place, job, progress), job.version.reference)
     else:
         with server:
-            made = train_flow(dataset, params, store, run, resume)
+            made = train_flow(job.version.reference, params, store, job.folder.name, resume)
     if as_json:
         print_json(made)
         return
@@ -58,8 +59,19 @@ def train(
     typer.echo(f"Run:     {made['run']}")
     typer.echo(f"Grids:   {made['run']}/fakes")
     if made["stopped"]:
-        typer.echo(f"Go on:   kaobako train {dataset} --store {store} --run {run_id} --resume")
+        typer.echo(f"Go on:   kaobako train --resume --run {run_id} --store {store}")
     typer.echo(f"Sample:  kaobako sample {run_id} --store {store}")
+
+
+def _training_of(store: Store, dataset: str, recipe: Path | None) -> dict[str, Any]:
+    """What the recipe says about training: the given one, else the one that built the version."""
+    from datasets.version import read_version
+    from flows.recipe import load_recipe
+
+    if recipe is not None:
+        return load_recipe(recipe).training.model_dump(mode="json")
+    training: dict[str, Any] = read_version(store, dataset).lineage.get("training", {})
+    return training
 
 
 def sample(

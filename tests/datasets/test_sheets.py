@@ -93,3 +93,29 @@ def test_a_caption_with_a_line_break_stays_in_its_line() -> None:
 def test_no_cells_make_an_empty_sheet(tmp_path: Path) -> None:
     save_sheet(draw_sheet([]), tmp_path / "sheets" / "none.jpg")
     assert Image.open(tmp_path / "sheets" / "none.jpg").format == "JPEG"
+
+
+def test_a_thumbnail_is_never_decoded_by_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **named: pytest.fail("Ghostscript was run"))
+    path = tmp_path / "evil.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    assert load_thumbnail(path, 64) is None
+
+
+def test_no_damage_stops_a_thumbnail(tmp_path: Path) -> None:
+    import io
+
+    rng = np.random.default_rng(5)
+    pixels = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        buffer = io.BytesIO()
+        pixels.save(buffer, format=kind)
+        for position in rng.integers(0, buffer.tell(), 60):
+            damaged = bytearray(buffer.getvalue())
+            damaged[position] ^= 0xFF
+            path = tmp_path / "damaged"
+            path.write_bytes(bytes(damaged))
+            thumbnail = load_thumbnail(path, 32)
+            assert thumbnail is None or max(thumbnail.size) <= 32

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from datasets.sources.config import Rating, SourceKind
-from flows.recipe import STAGES, Recipe, RecipeError, apply_overrides, load_recipe, make_training, read_value
+from flows.recipe import (
+    STAGES,
+    Recipe,
+    RecipeError,
+    apply_overrides,
+    load_recipe,
+    make_recipe,
+    make_training,
+    read_value,
+)
 from tasks.crop import CropMethod
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -123,3 +132,15 @@ def test_a_recipe_survives_json() -> None:
     recipe = Recipe()
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("setting", ["clean.min_blur=Infinity", "crop.up=NaN"])
+def test_endless_numbers_are_refused_before_any_work(setting: str) -> None:
+    with pytest.raises(RecipeError, match=setting.split("=")[0]):
+        make_recipe(apply_overrides({}, [setting]), "given")
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = make_recipe(apply_overrides({}, ["source.root=~/pictures"]), "given")
+    assert recipe.source.root == tmp_path / "pictures"

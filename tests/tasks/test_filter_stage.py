@@ -38,6 +38,7 @@ def test_ratings_are_taken_by_name_only() -> None:
         Rating.SENSITIVE: "rating",
         Rating.QUESTIONABLE: "rating",
         Rating.EXPLICIT: "rating",
+        Rating.UNKNOWN: "rating",
     }
 
 

@@ -125,7 +125,7 @@ def test_the_recipe_may_say_what_s_means(dump: Dump, vintage: RatingVintage, exp
 
 @pytest.mark.parametrize("value", ["x", "", None, 5, [], "safe-ish", "gs", "nan"])
 def test_an_unknown_rating_is_unrated(dump: Dump, value: object) -> None:
-    assert dump({"rating": value})["7"]["rating"] == Rating.UNRATED
+    assert dump({"rating": value})["7"]["rating"] == Rating.UNKNOWN
 
 
 @pytest.mark.parametrize("word", ["questionable", "explicit", "sensitive", "Explicit"])
@@ -229,7 +229,8 @@ def test_a_link_out_of_the_images_is_not_followed(dump: Dump, tmp_path: Path) ->
     (tmp_path / "secret.png").write_bytes(b"secret")
     (tmp_path / "dump" / "original" / "0007").mkdir(parents=True)
     (tmp_path / "dump" / "original" / "0007" / "7.png").symlink_to(tmp_path / "secret.png")
-    assert dump({}, files=())["7"]["problem"] == Problem.MISSING_FILE
+    post = dump({}, files=())["7"]
+    assert (post["problem"], post["source_path"], post["file_bytes"]) == (Problem.UNSAFE_PATH, None, None)
 
 
 def test_another_modulus_and_folder(dump: Dump, tmp_path: Path) -> None:

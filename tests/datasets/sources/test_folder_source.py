@@ -51,7 +51,11 @@ def test_links_are_taken_inside_and_refused_outside(root: Path, tmp_path: Path) 
     (root / "folder").symlink_to(tmp_path / "others")
     (root / "dangling.png").symlink_to(root / "absent.png")
     (root / "loop").symlink_to(root)
-    assert sorted(set(posts(root)) - {"a.png", "b/c.JPG", "b/深い/顔 箱.webp"}) == ["inside.png"]
+    found = posts(root)
+    outside = ["escape.png", "folder", "relative.png"]
+    assert sorted(found.keys() - {"a.png", "b/c.JPG", "b/深い/顔 箱.webp"}) == sorted(["inside.png", *outside])
+    for name in outside:
+        assert (found[name]["problem"], found[name]["source_path"]) == (Problem.UNSAFE_PATH, None)
 
 
 def test_the_root_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_metadata_as_csv(root: Path) -> None:
         ["1girl", "solo"],
     )
     assert (second["rating"], second["score"], second["tags"]) == ("general", None, [])
-    assert (third["rating"], third["favourites"], third["tags"]) == ("unrated", None, ["顔"])
+    assert (third["rating"], third["favourites"], third["tags"]) == ("unknown", None, ["顔"])
 
 
 def test_metadata_as_parquet_with_tags_as_text_or_list(root: Path) -> None:
