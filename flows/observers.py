@@ -103,7 +103,9 @@ class TrainingConsole:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(*columns, TextColumn("{task.fields[speed]}"), console=Console(stderr=True))
+        self._console = Console(stderr=True)
+        quiet = not self._console.is_terminal
+        self._progress = Progress(*columns, TextColumn("{task.fields[speed]}"), console=self._console, disable=quiet)
         self._bar = self._progress.add_task("training", total=None, speed="")
 
     def __enter__(self) -> Self:
@@ -118,3 +120,5 @@ class TrainingConsole:
     def __call__(self, progress: TrainingProgress) -> None:
         speed = f"{progress.sec_per_kimg:.1f} s/kimg"
         self._progress.update(self._bar, completed=progress.nimg, total=progress.total, speed=speed)
+        if not self._console.is_terminal:
+            self._console.print(f"{progress.nimg} of {progress.total} pictures, {speed}", highlight=False)

@@ -109,9 +109,9 @@ class CropParams(StageParams):
     search_side: int = Field(
         1024, ge=256, le=16384, description="Larger pictures are searched in a copy with this long side"
     )
-    up: float | None = Field(None, ge=0, description="Reach above the face box, in box heights; empty: the method's")
-    down: float | None = Field(None, ge=0, description="Reach below the face box, in box heights; empty: the method's")
-    side: float | None = Field(None, ge=0, description="Reach on each side, in box widths; empty: the method's")
+    up: float | None = Field(None, ge=0, description="Reach above the face box, in box heights; none: the method's")
+    down: float | None = Field(None, ge=0, description="Reach below the face box, in box heights; none: the method's")
+    side: float | None = Field(None, ge=0, description="Reach on each side, in box widths; none: the method's")
     edge: Edge = Field(Edge.SHRINK, description="A crop larger than its picture: make it smaller, or mirror the edge")
     background: str = Field("#ffffff", pattern="^#[0-9a-fA-F]{6}$", description="Colour laid under transparent pixels")
     min_face: int = Field(40, ge=1, description="Narrowest face box to take, in pixels of the picture")

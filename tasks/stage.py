@@ -30,7 +30,12 @@ class StageParams(BaseModel):
     only decide() may read.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        field_title_generator=lambda name, _: name,  # forms show the recipe's keys
+    )
     measured: ClassVar[frozenset[str]] = frozenset()
 
     def for_measure(self) -> Self:

@@ -28,8 +28,8 @@ class TrainParams(StageParams):
     """A preset, and what to change of it."""
 
     preset: Preset = Field(Preset("dcgan-demo"), description="A training that is known to work")
-    kimg: float | None = Field(None, gt=0, description="Length in thousands of real pictures; empty: the preset's")
-    batch: int | None = Field(None, ge=2, description="Pictures per step; empty: the preset's")
+    kimg: float | None = Field(None, gt=0, description="Length in thousands of real pictures; none: the preset's")
+    batch: int | None = Field(None, ge=2, description="Pictures per step; none: the preset's")
     seed: int = Field(0, ge=0, description="Of weights, latents, labels and the order of pictures")
     mirror: bool = Field(True, description="Show half of the pictures mirrored")
 

@@ -52,7 +52,12 @@ class Problem(StrEnum):
 class SourceConfig(BaseModel):
     """Where raw pictures and metadata come from. The source is only ever read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        field_title_generator=lambda name, _: name,  # forms show the recipe's keys
+    )
 
     kind: SourceKind = Field(
         SourceKind.DANBOORU,
@@ -70,13 +75,22 @@ class SourceConfig(BaseModel):
         "folder: a CSV or Parquet file below root with a column `path` (default: no metadata)",
         json_schema_extra={"position": 2},
     )
-    images: str = Field("original", description="danbooru: folder of the pictures below root")
-    modulus: int = Field(1000, ge=1, le=1_000_000, description="danbooru: folder = id modulo this, in four digits")
+    images: str = Field(
+        "original", description="danbooru: folder of the pictures below root", json_schema_extra={"position": 3}
+    )
+    modulus: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="danbooru: folder = id modulo this, in four digits",
+        json_schema_extra={"position": 4},
+    )
     rating_vintage: RatingVintage = Field(
         RatingVintage.AUTO,
         description="What the letter s means. auto: sensitive once a row says g or is of 2022 or later",
+        json_schema_extra={"position": 5},
     )
-    recursive: bool = Field(True, description="folder: look into sub-folders")
+    recursive: bool = Field(True, description="folder: look into sub-folders", json_schema_extra={"position": 6})
 
     @field_validator("root")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -53,5 +54,13 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _SAID_PLAINLY:
             raise
-        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"error: {_say(error)}", fg="red", err=True)
         sys.exit(1)
+
+
+def _say(error: Exception) -> str:
+    """An error as a user reads it: pydantic's own text would name classes and addresses."""
+    if type(error).__module__ != "pydantic_core._pydantic_core":
+        return str(error)
+    listed: list[dict[str, Any]] = getattr(error, "errors", list)()
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in listed)
