@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,7 @@ def test_a_version_is_built_from_the_form_in_the_browser(served: Any, page: Any,
     shoot("1-form")
 
     name.fill("from-the-form")
-    page.get_by_role("button", name="Submit").click()
-    page.get_by_role("button", name="View run").or_(page.get_by_role("link", name="View run")).first.click()
+    submit(page, served, "from-the-form", shoot)
     page.wait_for_url("**/runs/flow-run/*")
     expect(page.get_by_text("curate-from-the-form").first).to_be_visible(timeout=120 * SECONDS)
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=180 * SECONDS)
@@ -90,6 +91,34 @@ def test_a_version_is_built_from_the_form_in_the_browser(served: Any, page: Any,
     expect(page.get_by_text("kaobako review from-the-form@v1").first).to_be_visible()
     shoot("6-card")
     assert (served.store / "datasets" / "from-the-form" / "v0001" / "version.json").exists()
+
+
+def submit(page: Any, served: Any, dataset: str, shoot: Callable[[str], None]) -> None:
+    """Press Submit and go to the run, again if need be: a busy server may answer 503 ("try again"), and then the form
+    stays; and the notice with the link to the run is gone after a few seconds."""
+    from playwright.sync_api import TimeoutError as Waited
+
+    notice = page.get_by_role("button", name="View run").or_(page.get_by_role("link", name="View run")).first
+    for attempt in range(4):
+        page.get_by_role("button", name="Submit").click()
+        try:
+            notice.click(timeout=20 * SECONDS)
+            return
+        except Waited:
+            shoot(f"1-submitted-{attempt}")
+        if (run := find_run(served.api, dataset)) is not None:
+            page.goto(f"{served.ui}/v2/runs/flow-run/{run}")
+            return
+    pytest.fail("the form was submitted four times, and no run was made")
+
+
+def find_run(api: str, dataset: str) -> str | None:
+    """The id of the flow run that builds a dataset, as the server knows it."""
+    request = urllib.request.Request(f"{api}/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        runs = json.load(answer)
+    found = [run["id"] for run in runs if run["parameters"].get("recipe", {}).get("dataset") == dataset]
+    return found[0] if found else None
 
 
 def open_artifact(page: Any, key: str) -> None:
