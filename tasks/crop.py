@@ -19,7 +19,7 @@ from datasets.cache import INPUT
 from datasets.digests import digest_bytes, digest_pixels
 from datasets.errors import SourceError
 from datasets.pictures import MAX_BYTES, Defect, Picture, UnreadablePictureError, decode_picture, encode_png
-from datasets.schema import LANDMARKS
+from datasets.schema import MANIFEST
 from datasets.sources.read import locate
 from datasets.store import Store
 from models.faces.detector import Face, FaceDetector
@@ -33,24 +33,13 @@ from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 STAGE_VERSION = 1
 log = logging.getLogger(__name__)
 
+# what is kept of a crop: manifest columns, and the blob of its pixels as they were cut
+_MANIFEST_COLUMNS = (
+    *("box_x", "box_y", "box_w", "box_h", "face_x", "face_y", "face_w", "face_h"),
+    *("detector", "detector_score", "landmarks", "pixel_digest", "width", "height"),
+)
 CROP = pa.struct(
-    [
-        ("box_x", pa.int32()),
-        ("box_y", pa.int32()),
-        ("box_w", pa.int32()),
-        ("box_h", pa.int32()),
-        ("face_x", pa.float32()),
-        ("face_y", pa.float32()),
-        ("face_w", pa.float32()),
-        ("face_h", pa.float32()),
-        ("detector", pa.string()),
-        ("detector_score", pa.float64()),
-        ("landmarks", LANDMARKS),
-        ("crop_blob", pa.string()),
-        ("pixel_digest", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-    ]
+    [*(MANIFEST.field(name).with_nullable(True) for name in _MANIFEST_COLUMNS), pa.field("crop_blob", pa.string())]
 )
 FACTS = pa.schema(
     [
