@@ -6,15 +6,13 @@ from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from datasets.cache import INPUT
 from datasets.pictures import encode_png
 from models.hashing import mirrored
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
@@ -78,13 +76,6 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="augment",
-    task_run_name="augment-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("augment")
 def augment_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

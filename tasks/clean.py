@@ -7,14 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from datasets.cache import INPUT
 from models.quality import measure_quality
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
@@ -83,13 +81,6 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="clean",
-    task_run_name="clean-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("clean")
 def clean_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from datasets.cache import INPUT
@@ -27,7 +25,7 @@ from models.faces.geometry import FACE, PORTRAIT, Box, CropRecipe, Padding, cut,
 from models.faces.load import load_detector
 from models.hashing import mirrored, perceptual_hash
 from models.weights import get_weight
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
@@ -278,13 +276,6 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="crop",
-    task_run_name="crop-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("crop")
 def crop_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

@@ -10,13 +10,11 @@ import logging
 from typing import ClassVar
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from datasets.cache import INPUT
 from datasets.digests import digest_file
 from datasets.sources.read import locate
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
@@ -63,13 +61,6 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="fingerprint",
-    task_run_name="fingerprint-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("fingerprint")
 def fingerprint_shard(shard: ShardRef) -> ShardResult:
     return measure_shard(STAGE, shard)

@@ -10,8 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from datasets.cache import INPUT
@@ -22,7 +20,7 @@ from models.gan.scoring import load_discriminator
 from models.training.run import RunFolder
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
 
 STAGE_VERSION = 1
@@ -119,14 +117,7 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="rank",
-    task_run_name="rank-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("rank")
 def rank_shard(shard: ShardRef) -> ShardResult:
     with gpu_slot():
         return measure_shard(STAGE, shard)

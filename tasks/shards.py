@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 
 from datasets.atomic import write_parquet
 from datasets.cache import INPUT, MeasurementCache, first_of_each
@@ -57,6 +60,21 @@ class ShardResult:
 def is_passing(task: Any, run: Any, state: Any) -> bool:
     """Prefect's retry condition: only an I/O error may be gone at the next try; all else fails the same way again."""
     return isinstance(state.result(raise_on_failure=False), OSError)
+
+
+def shard_task(name: str) -> Callable[[Callable[[ShardRef], ShardResult]], Task[[ShardRef], ShardResult]]:
+    """The decorator that makes a stage's shard function a Prefect task: how it is named, retried and (not) cached.
+
+    Prefect's cache stays off: the measurement cache is the truth.
+    """
+    return task(
+        name=name,
+        task_run_name=f"{name}-{{shard.index}}",
+        cache_policy=NO_CACHE,
+        retries=2,
+        retry_delay_seconds=2,
+        retry_condition_fn=is_passing,
+    )
 
 
 def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:

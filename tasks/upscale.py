@@ -7,8 +7,6 @@ from enum import StrEnum
 from typing import ClassVar
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from datasets.cache import INPUT
@@ -20,7 +18,7 @@ from models.upscale.upconv7 import weight_name
 from models.weights import get_weight
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
-from tasks.shards import ShardRef, ShardResult, is_passing, measure_shard
+from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
@@ -121,14 +119,7 @@ STAGE = Stage(
 )
 
 
-@task(
-    name="upscale",
-    task_run_name="upscale-{shard.index}",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=is_passing,
-)
+@shard_task("upscale")
 def upscale_shard(shard: ShardRef) -> ShardResult:
     with gpu_slot():
         return measure_shard(STAGE, shard)
