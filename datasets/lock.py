@@ -1,125 +1,194 @@
-"""The dataset's lock: a lease that names its holder, is refreshed while it is held, and goes stale.
+"""Locks: one holder at a time, named to the others, and no dead holder in the way for long.
 
-As restic does it: a lock is a small file that says who holds it and when it was last refreshed. A holder that died
-leaves a lease that nobody refreshes; it is taken over at once when the process is gone from this machine, and after
-`STALE_AFTER` seconds when it was on another.
+A lock is a file that holds a lease (`datasets/leases.py`), which its holder refreshes. A dataset's lock keeps two
+builds apart. The store's lock keeps `gc` and builds apart: each takes its own lock first and looks for the other's
+then, so never both are inside.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.atomic import write_text
+from datasets import leases
 from datasets.errors import LockedError
+from datasets.leases import Look, Standing, Watch, describe_holder, look_at, read_holder, this_process
+from datasets.store import Store
 
+__all__ = ["Lease", "hold_dataset", "hold_lock", "hold_store", "read_holder"]
 log = logging.getLogger(__name__)
 
-REFRESH_EVERY = 10.0  # seconds
-STALE_AFTER = 60.0  # seconds without a refresh: six missed ones
+LOOK_EVERY = 0.2  # seconds between a waiter's looks
+STEP_BACK = 2.0  # seconds that `gc` gives a build, that has just begun, to see it and step back
+
+LOCK_FILE = "lock.json"
+STORE_LOCK_FILE = "gc.lock.json"
+
+Waiting = Callable[[dict[str, Any]], None]  # told of each holder that is waited for, once
 
 
-_JUST_TAKEN: dict[str, Any] = {"pid": "?", "host": "?", "what": "just taken"}
+@dataclass
+class Lease:
+    """A lock that is held by us."""
+
+    path: Path
+    descriptor: int  # of our own lease file, wherever it may have been moved; open, so its number is not given again
+    _refreshed: float = field(default_factory=lambda: _steady_clock())
+
+    def refresh(self) -> None:
+        """Give a sign of life. Raises OSError."""
+        os.utime(self.descriptor)
+        self._refreshed = _steady_clock()
+
+    def is_ours(self) -> bool:
+        """Whether the lock's file is still our lease. Raises OSError when it cannot be read."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def ensure_held(self) -> None:
+        """Refresh the lease and see that it is still ours. Call it right before a step that only its holder may do.
+
+        After it returns nobody takes the lock over for `STALE_AFTER` seconds. Raises LockedError when somebody did, or
+        when that cannot be ruled out: the machine was asleep, the lock was removed, its disk is gone.
+        """
+        why = f"its lock {self.path} was taken over or removed"
+        try:
+            self.refresh()
+            held = self.is_ours()
+        except OSError as error:
+            held = _steady_clock() - self._refreshed < leases.STALE_AFTER / 2
+            why = f"its lock {self.path} could not be refreshed ({error})"
+        if not held:
+            raise LockedError(
+                f"This process no longer holds {_name(self.path)}: {why}. It was stopped before it changed anything "
+                "that another may be changing now. Run it again; what it has measured is kept."
+            )
 
 
-def process_start(pid: int) -> str | None:
-    """When a process of this machine started, in clock ticks since boot; None when it is gone, or dead and unburied."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return None if state in "ZX" else fields[18]
-    except (OSError, IndexError, ValueError):
-        return None
+def _steady_clock() -> float:
+    """Seconds that pass while the machine sleeps, too, where the system counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _process_is_gone(holder: dict[str, Any]) -> bool:
-    """Whether the holder surely no longer runs. A process id that was given to another process does not fool it."""
-    if holder.get("host") != socket.gethostname():
-        return False
-    if holder.get("process_start") is not None:
-        return process_start(int(holder["pid"])) != holder["process_start"]
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+def _name(path: Path) -> str:
+    """What a lock is of, for people."""
+    return f"the store {path.parent}" if path.name == STORE_LOCK_FILE else path.parent.name
 
 
-def read_holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock at `path`, or None when nobody does (no file, or a lease that went stale)."""
-    try:
-        holder = _parse_lease(path.read_bytes())
-        if holder is None:
-            # a lease is written in one step, so a broken one was made by something else: age alone decides
-            holder = {"refreshed": path.stat().st_mtime, "host": "unknown", "pid": -1, "what": "unreadable lease"}
-    except FileNotFoundError:
-        return None
-    if time.time() - float(holder["refreshed"]) > STALE_AFTER or _process_is_gone(holder):
-        return None
-    return holder
+class _Wait:
+    """How long to wait, and who is told for whom."""
 
+    def __init__(self, seconds: float, waiting: Waiting | None) -> None:
+        self.deadline = time.monotonic() + seconds
+        self._waiting = waiting
+        self._told: set[Any] = set()
 
-def _parse_lease(data: bytes) -> dict[str, Any] | None:
-    """A lease's content; None when it is not one."""
-    try:
-        lease = json.loads(data)
-    except ValueError:
-        return None
-    kinds: dict[str, type | tuple[type, ...]] = {"refreshed": (int, float), "host": str, "pid": int, "what": str}
-    sound = isinstance(lease, dict) and all(isinstance(lease.get(name), kind) for name, kind in kinds.items())
-    return lease if sound else None
+    def pause(self, path: Path, look: Look, standing: Standing, at_least_until: float = 0.0) -> None:
+        """Wait a moment for a holder, or raise LockedError when the time is up."""
+        if standing is Standing.HELD and time.monotonic() >= max(self.deadline, at_least_until):
+            raise LockedError(
+                f"{_name(path)} is being written by {describe_holder(look.holder)}. "
+                "Wait for it with --wait MINUTES (wait_minutes in a form), or end that process. The lock of one that "
+                f"died is taken over: at once on the same machine, else after {leases.STALE_AFTER:.0f} s."
+            )
+        token = look.holder.get("token")
+        if self._waiting is not None and token not in self._told:
+            self._told.add(token)
+            self._waiting(look.holder)
+        time.sleep(LOOK_EVERY)
 
 
 @contextmanager
-def hold_lock(path: Path, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+def hold_lock(path: Path, what: str, wait_seconds: float = 0.0, waiting: Waiting | None = None) -> Iterator[Lease]:
     """Hold the lock file at `path` for the body.
 
-    what: said to others who ask for it ("curate faces"). wait_seconds: how long to wait for another holder.
+    what: said to others who ask for it ("curate faces"). wait_seconds: how long to wait for another holder; a lease
+    whose time says that it is dead is watched for some seconds even when that is 0. waiting: told whom we wait for.
     Raises LockedError, naming the holder, when it is not free in time.
     """
-    lease = {
-        "token": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_start": process_start(os.getpid()),
-        "what": what,
-        "taken": time.time(),
-    }
-    deadline = time.monotonic() + wait_seconds
+    with _hold(path, what, _Wait(wait_seconds, waiting)) as lease:
+        yield lease
+
+
+@contextmanager
+def hold_dataset(
+    store: Store, name: str, what: str, wait_seconds: float = 0.0, waiting: Waiting | None = None
+) -> Iterator[Lease]:
+    """Hold a dataset for the body: no other build of it, and no `gc` of the store, is inside meanwhile.
+
+    Arguments and errors as `hold_lock`. The lease's `ensure_held` belongs right before the publishing rename.
+    """
+    gate, path, wait = store.root / STORE_LOCK_FILE, store.dataset(name) / LOCK_FILE, _Wait(wait_seconds, waiting)
+    watch = Watch()
+    while True:
+        _wait_until_free(gate, watch, wait)
+        with _hold(path, what, wait) as lease:
+            # gc that takes the store from now on sees our lock; gc that took it before is seen here
+            look = _look_in_turn(gate)
+            if look is None or watch.judge(look) is Standing.STALE:
+                yield lease
+                return
+
+
+@contextmanager
+def hold_store(store: Store, what: str, wait_seconds: float = 0.0, waiting: Waiting | None = None) -> Iterator[Lease]:
+    """Hold the whole store for the body: no build of any dataset is inside meanwhile, and none begins.
+
+    Builds that begin while this one waits for another build to end wait, too. Arguments and errors as `hold_lock`.
+    """
+    wait = _Wait(wait_seconds, waiting)
+    with _hold(store.root / STORE_LOCK_FILE, what, wait) as lease:
+        # from here on a build sees our lease when it has its lock, and steps back: what is free now stays free
+        for name in store.dataset_names():
+            _wait_until_free(store.dataset(name) / LOCK_FILE, Watch(), wait, time.monotonic() + STEP_BACK)
+        lease.ensure_held()
+        yield lease
+
+
+def _wait_until_free(path: Path, watch: Watch, wait: _Wait, at_least_until: float = 0.0) -> None:
+    """Wait until nobody holds the lock at `path`. Raises LockedError when the time is up."""
+    while (look := _look_in_turn(path)) is not None:
+        standing = watch.judge(look)
+        if standing is Standing.STALE:
+            return
+        wait.pause(path, look, standing, at_least_until)
+
+
+@contextmanager
+def _hold(path: Path, what: str, wait: _Wait) -> Iterator[Lease]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    while (holder := _take_in_turn(path, lease)) is not None:
-        if time.monotonic() >= deadline:
-            raise LockedError(
-                f"{path.parent.name} is being written by process {holder['pid']} on {holder['host']} "
-                f"({holder['what']}). "
-                f"Wait for it to end, or stop it; a dead holder's lock expires after {STALE_AFTER:.0f} s."
-            )
-        time.sleep(0.2)
+    content = {"token": uuid.uuid4().hex, **this_process(), "what": what, "taken": time.time()}
+    watch = Watch()
+    while not isinstance(found := _take(path, content, watch), Lease):
+        if found is not None:
+            wait.pause(path, *found)
     stop = threading.Event()
-    refresher = threading.Thread(target=_refresh, args=(path, lease, stop), daemon=True, name="lease")
+    refresher = threading.Thread(target=_keep_fresh, args=(found, stop), daemon=True, name="lease")
     refresher.start()
     try:
-        yield
+        yield found
     finally:
         stop.set()
         refresher.join()
-        if _is_mine(path, lease):
-            path.unlink(missing_ok=True)
+        _release(found)
 
 
-def _take_in_turn(path: Path, lease: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the lock, or return its holder, while no other process of this machine tries.
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """No other process of this machine takes, releases or looks for the lock at `path` in the body.
 
     Taking a stale lease over is several steps, between which a third taker could slip in. A file system without
     advisory locks leaves that small gap open.
@@ -127,53 +196,97 @@ def _take_in_turn(path: Path, lease: dict[str, Any]) -> dict[str, Any] | None:
     with path.with_name(f".{path.name}.turn").open("a") as turn:
         with suppress(OSError):
             fcntl.flock(turn, fcntl.LOCK_EX)
-        return _try_to_take(path, lease)
+        yield
 
 
-def _try_to_take(path: Path, lease: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the lock, or return its holder. The hard link makes taking it one indivisible step."""
-    if (holder := read_holder(path)) is not None:
-        return holder
-    if path.exists():
-        # Stale. Renaming it away lets only one of several takers win.
-        grave = path.with_name(f".{path.name}.{lease['token']}.stale")
+def _look_in_turn(path: Path) -> Look | None:
+    """The lease at `path`, and not the gap of a moment in which another process looks at it aside."""
+    if not path.with_name(f".{path.name}.turn").exists():
+        return look_at(path)  # nobody has ever taken it: looking leaves nothing behind
+    with _turn(path):
+        return look_at(path)
+
+
+def _take(path: Path, content: dict[str, Any], watch: Watch) -> Lease | tuple[Look, Standing] | None:
+    """Take the lock, or return who is in the way; None when somebody was, and it is worth trying at once again.
+
+    The hard link makes taking it one indivisible step.
+    """
+    with _turn(path):
+        if (look := look_at(path)) is not None:
+            standing = watch.judge(look)
+            if standing is not Standing.STALE:
+                return look, standing
+            if not _bury(path, look, content["token"]):
+                return None
+        mine = path.with_name(f".{path.name}.{content['token']}")
+        descriptor = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            path.rename(grave)
-        except FileNotFoundError:
-            return read_holder(path) or _JUST_TAKEN
-        if read_holder(grave) is not None:
-            # another taker was faster and this is its fresh lease: give it back
-            with suppress(FileExistsError):  # a third taker may have been faster still; its lease stays
-                os.link(grave, path)
-            grave.unlink()
-            return read_holder(path) or _JUST_TAKEN
-        grave.unlink()
-    mine = path.with_name(f".{path.name}.{lease['token']}")
-    mine.write_text(json.dumps({**lease, "refreshed": time.time()}))
-    try:
-        os.link(mine, path)
-    except FileExistsError:
-        return read_holder(path) or _JUST_TAKEN
-    finally:
-        mine.unlink()
-    return None
+            _fill(descriptor, json.dumps(content).encode())
+            os.link(mine, path)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, FileExistsError):
+                return None
+            raise
+        finally:
+            mine.unlink()
+        return Lease(path, descriptor)
 
 
-def _is_mine(path: Path, lease: dict[str, Any]) -> bool:
-    """Whether the lease is still ours: a machine that slept for minutes may have lost it."""
+def _fill(descriptor: int, content: bytes) -> None:
+    """Write a lease; where there is no room for it, leave it empty: `gc` must be able to begin on a full disk.
+
+    An empty lease names nobody, but it is refreshed and goes stale like any other.
+    """
     try:
-        return bool(json.loads(path.read_text()).get("token") == lease["token"])
-    except (OSError, ValueError):
+        whole = os.write(descriptor, content) == len(content)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        whole = False
+    if not whole:
+        os.ftruncate(descriptor, 0)
+
+
+def _bury(path: Path, dead: Look, token: str) -> bool:
+    """Move a dead lease out of the way; False when it was not there any more, or gave a sign of life at last."""
+    grave = path.with_name(f".{path.name}.{token}.stale")
+    try:
+        path.rename(grave)
+    except FileNotFoundError:
         return False
+    look = look_at(grave)
+    alive = look is not None and look.mark != dead.mark
+    if alive:
+        with suppress(FileExistsError):  # another taker may have been faster still; its lease stays
+            os.link(grave, path)
+    grave.unlink()
+    return not alive
 
 
-def _refresh(path: Path, lease: dict[str, Any], stop: threading.Event) -> None:
-    while not stop.wait(REFRESH_EVERY):
-        if not _is_mine(path, lease):
-            log.warning("the lock %s was taken over by somebody else", path)
-            return
+def _release(lease: Lease) -> None:
+    """Give the lock back, if it is still ours: a machine that slept for minutes may have lost it."""
+    try:
+        with _turn(lease.path):
+            if lease.is_ours():
+                lease.path.unlink()
+    except OSError as error:
+        # the body's own outcome matters more; others see that this process has ended
+        log.warning("the lock %s could not be given back: %s", lease.path, error)
+    finally:
+        os.close(lease.descriptor)
+
+
+def _keep_fresh(lease: Lease, stop: threading.Event) -> None:
+    """Give signs of life until told to stop; trouble is said once, and may pass."""
+    warned = False
+    while not stop.wait(leases.REFRESH_EVERY):
         try:
-            write_text(path, json.dumps({**lease, "refreshed": time.time()}))
+            lease.refresh()
+            trouble = "" if lease.is_ours() else "it was taken over or removed"
         except OSError as error:
-            # a full disk may have room again at the next turn
-            log.warning("the lock %s could not be refreshed: %s", path, error)
+            trouble = str(error)
+        if trouble and not warned:
+            log.warning("the lock %s is in danger: %s", lease.path, trouble)
+        warned = bool(trouble)
