@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 
 from datasets.errors import KaobakoError
+from datasets.histograms import draw_histograms
 from datasets.pictures import Defect
-from datasets.sheets import Cell, draw_sheet, save_sheet
-from datasets.sources.config import Problem
+from datasets.sheets import Cell, draw_sheet, reduce_picture, save_sheet
 from datasets.sources.read import locate
 from datasets.store import Store
+from datasets.thumbnails import SIDE
 
 SHEETS = "sheets"
 _SAMPLES = 64
 _PER_REASON = 8
-_WITHOUT_PICTURE = frozenset({*Defect, *Problem} - {Defect.ANIMATED, Problem.NO_METADATA})
-_HISTOGRAMS = ("blur", "colours", "saturation", "detector_score", "box_w", "d_score")
+_WITHOUT_PICTURE = frozenset(set(Defect) - {Defect.ANIMATED})
+_UNSEEN = "filter"  # the stage that judges metadata alone: nobody ever opened what it dropped
+_MIRROR = "mirror"
 
 
-@dataclass(frozen=True)
+@dataclass
 class CardWriter:
-    """Writes README.md and its pictures into a version's folder."""
+    """Writes README.md and its pictures into a version's folder.
+
+    Pictures are drawn from the store's thumbnails. Where one is missing (a store from before there were any, or they
+    were deleted), the picture itself is opened, once: its thumbnail is kept from then on.
+    """
 
     store: Store
     source_root: Path
+    opened: int = 0  # pictures that had no thumbnail
 
     def __call__(self, folder: Path, manifest: pa.Table, ledger: pa.Table, lineage: dict[str, Any]) -> None:
         sections = [_header(lineage), _count_table(lineage["counts"])]
@@ -60,22 +68,68 @@ class CardWriter:
         cells = []
         for row in rows.to_pylist():
             caption = tuple(f"{row[name]:.3g}" for name in captions if row[name] is not None)
-            cells.append(Cell(self.blob_path(row["blob"]), caption))
+            cells.append(self.kept_cell(row, caption))
         return cells
+
+    def kept_cell(self, row: dict[str, Any], caption: tuple[str, ...] = ()) -> Cell:
+        """A MANIFEST row as the thumbnail of its crop; a mirror image as that of its parent, turned round."""
+        digest, mirrored = row["pixel_digest"], row["augmentation"] == _MIRROR
+        path = self.store.thumbnails.path(digest)
+        if path is None:
+            blob = self.blob_path(row["blob"])
+            if not shows_whole_crop(row):  # then it may be drawn, but is not the crop's thumbnail
+                return Cell(self.open_instead(None, blob), caption)
+            path = self.open_instead(digest, blob, mirrored)
+        return Cell(path, caption, mirrored)
 
     def dropped_cells(self, ledger: pa.Table, stages: list[str]) -> list[Cell]:
         """A few items of each stage and reason, the borderline ones first where there is a threshold.
 
-        Of files that give no picture, one of each reason is enough.
+        Of files that give no picture, one of each reason is enough. What fell by its metadata alone is left out: to
+        show it, files would have to be opened that the recipe does not want.
         """
         cells: list[Cell] = []
         keys = sorted(set(zip(ledger["stage"].to_pylist(), ledger["reason"].to_pylist(), strict=True)))
         for stage, reason in sorted(keys, key=lambda key: (stages.index(key[0]), key[1])):
+            if stage == _UNSEEN:
+                continue
             chosen = ledger.filter(pc.and_(pc.equal(ledger["stage"], stage), pc.equal(ledger["reason"], reason)))
             count = 1 if reason in _WITHOUT_PICTURE else _PER_REASON
             for row in spread(borderline_first(chosen), count).to_pylist():
                 cells.append(Cell(self.dropped_path(row), (f"{stage}: {reason}", explain(row))))
         return cells
+
+    def dropped_path(self, row: dict[str, Any]) -> Path | None:
+        """What is drawn of a LEDGER row: its crop, or its source picture when it never became a crop."""
+        digest = row["pixel_digest"] or row.get("file_digest")  # versions of old have no file_digest
+        if (path := self.store.thumbnails.path(digest)) is not None or row["reason"] in _WITHOUT_PICTURE:
+            return path
+        if row["pixel_digest"]:
+            return self.open_instead(digest, self.blob_path(row["crop_blob"]))
+        if not row["source_path"]:
+            return None
+        try:
+            return self.open_instead(digest, locate(self.source_root, row["source_path"]))
+        except KaobakoError:
+            return None
+
+    def open_instead(self, digest: str | None, picture: Path | None, mirrored: bool = False) -> Path | None:
+        """Open a picture for want of a thumbnail, and return the one made of it; without a digest, the picture.
+
+        mirrored: the file holds the mirror image of what the digest names. None: the file cannot be read.
+        """
+        if picture is None or not picture.is_file():
+            return None
+        self.opened += 1
+        if digest is None:
+            return picture
+        reduced = reduce_picture(picture, SIDE)
+        if reduced is None:
+            return None
+        if mirrored:
+            reduced = reduced.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        self.store.thumbnails.put(digest, np.asarray(reduced))
+        return self.store.thumbnails.path(digest)
 
     def blob_path(self, digest: str | None) -> Path | None:
         try:
@@ -83,15 +137,11 @@ class CardWriter:
         except KaobakoError:
             return None
 
-    def dropped_path(self, row: dict[str, Any]) -> Path | None:
-        """The crop of a dropped item, or its source picture when it never became a crop."""
-        blob = self.blob_path(row["blob"]) or self.blob_path(row["crop_blob"])
-        if blob is not None or not row["source_path"] or row["reason"] in _WITHOUT_PICTURE:
-            return blob
-        try:
-            return locate(self.source_root, row["source_path"])
-        except KaobakoError:
-            return None
+
+def shows_whole_crop(row: dict[str, Any]) -> bool:
+    """Whether a published picture has the shape of its crop; else upscaling took its middle, or added bars."""
+    sizes = [row[name] for name in ("width", "height", "box_w", "box_h")]
+    return None not in sizes and sizes[0] * sizes[3] == sizes[1] * sizes[2]
 
 
 def explain(row: dict[str, Any]) -> str:
@@ -114,23 +164,6 @@ def spread(rows: pa.Table, count: int) -> pa.Table:
     if len(rows) <= count:
         return rows
     return rows.take(pa.array([index * len(rows) // count for index in range(count)]))
-
-
-def draw_histograms(manifest: pa.Table, ledger: pa.Table) -> bytes:
-    """Histograms of the measurements over kept and dropped items, as PNG."""
-    from matplotlib.figure import Figure
-
-    names = [name for name in _HISTOGRAMS if manifest[name].null_count < len(manifest)]
-    figure = Figure(figsize=(3.2 * max(1, len(names)), 2.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-        kept = pc.drop_null(manifest[name]).to_numpy()
-        dropped = pc.drop_null(ledger[name]).to_numpy()
-        axes.hist([kept, dropped], bins=30, stacked=True, color=["#4472c4", "#c44e52"])
-        axes.set_title(name, fontsize=9)
-        axes.tick_params(labelsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=90, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _header(lineage: dict[str, Any]) -> str:

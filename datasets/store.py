@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets.blobs import BlobFolder
 from datasets.errors import StoreError
+from datasets.thumbnails import ThumbnailFolder
 
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
@@ -20,6 +21,10 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = Path(root).expanduser()
         self.blobs = BlobFolder(self.root / "blobs")
+
+    @property
+    def thumbnails(self) -> ThumbnailFolder:
+        return ThumbnailFolder(self.root / "thumbnails")
 
     @property
     def cache(self) -> Path:

@@ -26,7 +26,7 @@ from models.faces.load import load_detector
 from models.hashing import mirrored, perceptual_hash
 from models.weights import get_weight
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts, join_facts
 
 STAGE_VERSION = 1
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def name_weights(params: CropParams, store: Store) -> dict[str, str]:
 
 
 def measure(posts: Shard, params: CropParams) -> Facts:
-    """The crops of each picture, cut out and stored as PNG blobs: one row of FACTS per distinct file.
+    """The crops of each picture, cut out and stored as PNG blobs with thumbnails: one row of FACTS per distinct file.
 
     A file that gives no pixels is a row with its defect. One that cannot be read at all (it vanished, the disk failed)
     gets no row, so that the next build tries again; this one drops the post. Each file is read and decoded once.
@@ -148,9 +148,10 @@ def measure(posts: Shard, params: CropParams) -> Facts:
         except UnreadablePictureError as error:
             rows.append({INPUT: row[INPUT], "defect": str(error.defect), "defect_detail": error.detail[:200]})
         else:
-            rows.append(
-                {INPUT: row[INPUT], **describe(picture), "crops": cut_crops(picture, detector, params, posts.store)}
-            )
+            crops = cut_crops(picture, detector, params, posts.store)
+            if not crops:  # the card shows what was left out, without opening it again
+                posts.store.thumbnails.put(row[INPUT], picture.rgb)
+            rows.append({INPUT: row[INPUT], **describe(picture), "crops": crops})
         opened += 1
     return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened)
 
@@ -199,13 +200,15 @@ def cut_crops(
 def _store_crop(rgb: np.ndarray, box: Box, padding: Padding, face: Face | None, store: Store) -> dict[str, Any]:
     pixels = cut(rgb, box, padding)
     height, width = pixels.shape[:2]
+    digest = digest_pixels(pixels)
+    store.thumbnails.put(digest, pixels)
     crop = {
         "box_x": box.x - padding.left,
         "box_y": box.y - padding.top,
         "box_w": width,
         "box_h": height,
         "crop_blob": store.blobs.put(encode_png(pixels)),
-        "pixel_digest": digest_pixels(pixels),
+        "pixel_digest": digest,
         "width": width,
         "height": height,
     }
@@ -244,6 +247,14 @@ def crop_blobs(facts: pa.Table) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
+THRESHOLDS = (
+    Threshold("face_w", "crop.min_face", "face_too_small"),
+    Threshold("detector_score", "crop.min_score", "unsure_face"),
+    Threshold("box_w", "crop.min_size", "too_small"),
+    Threshold("box_h", "crop.min_size", "too_small"),
+)
+
+
 def decide(crops: pa.Table, params: CropParams) -> pa.Table:
     """Verdicts on crops, and on posts that gave none."""
     verdicts = Verdicts(crops)
@@ -254,10 +265,8 @@ def decide(crops: pa.Table, params: CropParams) -> pa.Table:
     verdicts.drop(broken, defects, detail=crops["defect_detail"].to_numpy(zero_copy_only=False))
     none = pc.is_null(crops["crop_id"]).to_numpy(zero_copy_only=False)
     verdicts.drop(none, "no_face", parameter="crop.detector", detail=f"found by {params.detector}: none")
-    verdicts.below("face_w", params.min_face, "face_too_small", "crop.min_face")
-    verdicts.below("detector_score", params.min_score, "unsure_face", "crop.min_score")
-    for side in ("box_w", "box_h"):
-        verdicts.below(side, params.min_size, "too_small", "crop.min_size")
+    for rule in THRESHOLDS:
+        verdicts.hold(rule, params)
     return verdicts.table()
 
 
@@ -273,6 +282,7 @@ STAGE = Stage(
     weights=name_weights,
     nested_blobs=crop_blobs,
     may_lack_facts=True,
+    thresholds=THRESHOLDS,
 )
 
 

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.sheets import Cell, draw_sheet, encode_data_uri, load_thumbnail, save_sheet
+from datasets.sheets import (
+    Cell,
+    Section,
+    describe_change,
+    draw_sections,
+    draw_sheet,
+    encode_data_uri,
+    load_thumbnail,
+    save_sheet,
+)
 
 
 def read_uri(uri: str) -> Image.Image:
@@ -119,3 +128,51 @@ def test_no_damage_stops_a_thumbnail(tmp_path: Path) -> None:
             path.write_bytes(bytes(damaged))
             thumbnail = load_thumbnail(path, 32)
             assert thumbnail is None or max(thumbnail.size) <= 32
+
+
+def test_a_mirrored_cell_is_turned_round(tmp_path: Path, quarters: np.ndarray) -> None:
+    Image.fromarray(quarters.repeat(2, axis=0)).save(tmp_path / "picture.png")
+    path = tmp_path / "picture.png"
+    plain, turned = (np.asarray(draw_sheet([Cell(path, mirrored=value)], side=48)) for value in (False, True))
+    assert not np.array_equal(plain, turned)
+    x0 = (plain.shape[1] - 36) // 2
+    picture = plain[6:54, x0 : x0 + 36]
+    assert np.array_equal(turned[6:54, x0 : x0 + 36], picture[:, ::-1])
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, quarters: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(quarters).save(tmp_path / "picture.jpg", exif=exif, quality=95)
+    thumbnail = load_thumbnail(tmp_path / "picture.jpg", 48)
+    assert thumbnail is not None
+    assert thumbnail.size == (32, 48)
+    assert np.abs(np.asarray(thumbnail).astype(int)[4, 28] - quarters[4, 4]).max() < 20
+
+
+def test_sections_have_headings_and_all_their_cells(tmp_path: Path, draw_noise: Callable[..., np.ndarray]) -> None:
+    Image.fromarray(draw_noise(0, 112)).save(tmp_path / "noise.png")
+    cell = Cell(tmp_path / "noise.png", describe_change("blur", 52.04, 60, 40))
+    sheet = np.asarray(draw_sections([Section("would come in", [cell] * 9), Section("would drop", [cell] * 2)]))
+    row = 112 + 2 * 13 + 6
+    assert sheet.shape == (6 + 26 + 2 * row + 26 + row, 8 * 118 + 6, 3)
+    for top, left, there in ((32, 6, True), (32 + row, 6, True), (32 + row, 124, False), (58 + 2 * row, 124, True)):
+        assert (sheet[top : top + 112, left : left + 112].std() > 30) == there
+    for top in (6, 32 + 2 * row):
+        assert sheet[top : top + 26].min() < 120  # the heading
+    assert sheet[32 + 112 : 32 + 112 + 26, 6:118].min() < 120  # the caption
+
+
+def test_a_section_without_cells_says_so_and_a_long_heading_makes_room() -> None:
+    empty = draw_sections([Section("would drop", [])])
+    assert empty.height == 6 + 26 + 13 + 6
+    wide = draw_sections([Section("would come in: 2 of 340, the nearest shown", [Cell(None)])])
+    assert np.asarray(wide)[6:32, -6:].min() == 250  # it ends before the edge
+    assert 118 + 6 < wide.width < 500
+    assert draw_sections([Section("x" * 1000, [Cell(None)])]).width <= 950
+    assert draw_sections([]).width > 0
+
+
+def test_what_a_changed_threshold_is_called() -> None:
+    assert describe_change("blur", 52.0401, 60, 40.0) == ("blur 52.04", "60 -> 40")
+    assert describe_change("d_score", 0.12345, None, 0.5) == ("d_score 0.1235", "none -> 0.5")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from datasets.cache import INPUT
 from datasets.digests import digest_file, digest_pixels
 from datasets.pictures import decode_picture
 from datasets.store import Store
+from datasets.thumbnails import ThumbnailFolder, encode_thumbnail
 from models.faces.detector import Face, Landmark, in_reading_order
 from tasks import crop
 from tasks.build import BuildResult
@@ -128,6 +132,65 @@ def test_edges_are_mirrored_where_the_recipe_asks(source: Path, build: Build) ->
 def shard(store: Store, source: Path, names: list[str]) -> Shard:
     rows = [{INPUT: digest_file(source / name), "source_path": name} for name in names]
     return Shard(pa.Table.from_pylist(rows), store, source)
+
+
+def thumbnail_names(store: Store) -> set[str]:
+    return {path.name.removesuffix(".jpg") for path in store.thumbnails.folder.rglob("*.jpg")}
+
+
+def test_every_crop_has_a_thumbnail_and_so_has_a_picture_that_gave_none(source: Path, store: Store) -> None:
+    (source / "cut.png").write_bytes((source / "a.png").read_bytes()[:999])
+    facts = crop.measure(shard(store, source, ["a.png", "none.png", "cut.png"]), CropParams().for_measure()).table
+    crops = [entry for entries in facts["crops"].to_pylist() for entry in entries or []]
+    assert len(crops) == 3
+    assert thumbnail_names(store) == {entry["pixel_digest"] for entry in crops} | {digest_file(source / "none.png")}
+    for entry in crops:
+        blob = decode_picture(store.blobs.path(entry["crop_blob"]).read_bytes()).rgb
+        path = store.thumbnails.path(entry["pixel_digest"])
+        assert path is not None
+        assert path.read_bytes() == encode_thumbnail(blob)
+
+
+def test_a_stricter_build_opens_thumbnails_and_nothing_else(
+    source: Path, build: Build, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even the pictures of its card."""
+    build(**FACE)
+    opened: list[Any] = []
+    original = Image.open
+
+    def note(source: Any, *arguments: Any, **named: Any) -> Image.Image:
+        opened.append(source)
+        return original(source, *arguments, **named)
+
+    monkeypatch.setattr(Image, "open", note)
+    result = build(**{**FACE, "crop.min_face": 50})
+    assert (result.published, set(result.opened.values())) == (True, {0})
+    digests = {row["pixel_digest"] or digest_file(source / "none.png") for row in rows_of(result).values()}
+    assert {Path(path) for path in opened} == {store.thumbnails.path(digest) for digest in digests}
+
+
+def test_thumbnails_may_be_lost_without_any_picture_being_measured_again(
+    source: Path, build: Build, store: Store
+) -> None:
+    build(**FACE)
+    names = thumbnail_names(store)
+    shutil.rmtree(store.thumbnails.folder)
+    result = build(**{**FACE, "crop.min_face": 50})
+    assert (result.published, set(result.opened.values())) == (True, {0})
+    assert thumbnail_names(store) == names  # the card has made them anew
+
+
+def test_a_full_disk_is_no_reason_to_go_on_without_a_thumbnail(
+    source: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ThumbnailFolder, "put", fail)
+    for name in ("a.png", "none.png"):
+        with pytest.raises(OSError, match="No space left"):
+            crop.measure(shard(store, source, [name]), CropParams().for_measure())
 
 
 def test_broken_files_are_facts_and_vanished_files_are_not(source: Path, store: Store) -> None:
