@@ -1,0 +1,172 @@
+"""What is to be exported: a version, its pictures' names and labels, the format's settings, and where to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datasets.errors import KaobakoError
+from datasets.exports.format import Format
+from datasets.labels import class_labels, tag_labels
+from datasets.store import Store
+from datasets.version import Version
+
+LAYOUT = 1  # raised when an export's bytes change, so that an unfinished one of an older layout is not continued
+
+# A crop_id of a booru, or of a file with a plain name, reads well as it is. With every other character as "_" it still
+# says what it was: dots are before the number, "#" right before it, "+" and letters after it.
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}#\d{1,6}(\+[a-z]{1,20})?", re.ASCII)
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
+
+
+class ExportError(KaobakoError):
+    """An export cannot be made, or was stopped by something that must be mended first."""
+
+
+def safe_name(crop_id: str) -> str:
+    """A crop_id as a file name without a suffix: letters, digits, - and _ alone, at most 130 long.
+
+    A function of the crop_id alone: `123#0` is `123_0` in every version. Two crop_ids do not share a name, case told
+    apart or not: what is not plain carries 64 bits of its SHA-256.
+    """
+    text = _UNSAFE.sub("_", crop_id)
+    if _PLAIN.fullmatch(crop_id):
+        return text
+    return f"{text.lstrip('-')[:80] or 'crop'}-{hashlib.sha256(crop_id.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How an export is cut up. Only sharded formats look at the shards, only those of plain pictures at `link`.
+
+    shard_pictures, shard_bytes: a shard is full when one of them is reached; bytes count pictures alone.
+    link: hard links to the store's blobs where the file system allows it, else copies.
+    """
+
+    shard_pictures: int = 10_000
+    shard_bytes: int = 500_000_000
+    link: bool = True
+
+    def __post_init__(self) -> None:
+        if self.shard_pictures < 1 or self.shard_bytes < 1:
+            raise ExportError(
+                f"a shard must hold at least 1 picture and 1 byte, not {self.shard_pictures} and {self.shard_bytes}"
+            )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One label per picture: a class, or a vector of tags.
+
+    names: the classes, or the tags, in the order of their indices.
+    values: int64 (N,) for classes (-1 none, -2 several), float32 (N, len(names)) for tags.
+    """
+
+    kind: str  # "classes" | "tags"
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    def of(self, row: int) -> int | list[float]:
+        """A picture's label as StyleGAN's dataset.json has it: a class, or a list of 0.0 and 1.0."""
+        label: int | list[float] = self.values[row].tolist()
+        return label
+
+    def vectors(self) -> np.ndarray:
+        """float32 (N, len(names)): tags as they are, classes one-hot."""
+        if self.kind == "tags":
+            return self.values.astype(np.float32)
+        return np.eye(len(self.names), dtype=np.float32)[self.values]
+
+    def indices(self, row: int) -> list[int]:
+        """The tags that a picture has, as indices of `names`."""
+        found: list[int] = np.flatnonzero(self.values[row]).tolist()
+        return found
+
+
+def make_labels(manifest: pa.Table, tags: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Labels | None:
+    """Labels from the tags of a manifest; None when no tag is named.
+
+    Raises ExportError when both kinds are named, LabelError when a tag is named twice.
+    """
+    if tags and classes:
+        raise ExportError("labels are either tags or classes: give --labels-tag or --classes, not both")
+    if tags:
+        return Labels("tags", tags, tag_labels(manifest, list(tags)))
+    if classes:
+        return Labels("classes", classes, class_labels(manifest, list(classes)))
+    return None
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Everything that an export's bytes depend on, and where they go."""
+
+    store: Store
+    version: Version
+    format: Format
+    out: Path
+    manifest: pa.Table
+    labels: Labels | None = None
+    settings: ExportSettings = field(default_factory=ExportSettings)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @cached_property
+    def crop_ids(self) -> list[str]:
+        ids: list[str] = self.manifest["crop_id"].to_pylist()
+        return ids
+
+    @cached_property
+    def blobs(self) -> list[str]:
+        digests: list[str] = self.manifest["blob"].to_pylist()
+        return digests
+
+    @cached_property
+    def names(self) -> list[str]:
+        """File names without suffix, one per row; unique unless the manifest's crop_ids are not."""
+        return [safe_name(crop_id) for crop_id in self.crop_ids]
+
+    def describe(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What makes two exports the same: it travels with the export, and an unfinished one is resumed by it.
+
+        settings: those that the format's bytes depend on.
+        """
+        labels = None if self.labels is None else {"kind": self.labels.kind, "names": list(self.labels.names)}
+        return {
+            "made_by": "kaobako",
+            "layout": LAYOUT,
+            "format": self.format.value,
+            "version": self.version.reference,
+            "content_digest": self.version.content_digest,
+            "manifest_digest": self.version.lineage["files"]["manifest.parquet"],
+            "pictures": len(self),
+            "labels": labels,
+            "settings": settings,
+        }
+
+
+def plan_export(
+    store: Store,
+    version: Version,
+    file_format: Format,
+    out: Path,
+    tags: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
+    settings: ExportSettings | None = None,
+) -> ExportPlan:
+    """A plan for a version of `store`. tags: a vector label of these; classes: one class of these per picture.
+
+    Raises ExportError for labels that contradict each other, StoreError when the version's tables cannot be read.
+    """
+    manifest = version.manifest()
+    labels = make_labels(manifest, tags, classes)
+    out = Path(out).expanduser().absolute()
+    return ExportPlan(store, version, file_format, out, manifest, labels, settings or ExportSettings())
