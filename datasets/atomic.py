@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+_BUFFER = 1 << 20  # bytes
 
 
 def sync_folder(folder: Path) -> None:
@@ -20,22 +23,36 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that it survives a power cut with what is put into it."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 
     Whatever goes wrong (an exception, a kill, a full disk), `path` holds the old content or the new, never a part.
-    Raises what `write` raises, after the temporary file is gone.
+    Raises what `write` raises, or OSError, after the temporary file is gone. A kill leaves the temporary file behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        make_folder(path.parent)
         write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # a failing disk may refuse this too; the first error is the one that tells
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a failing write or fsync does not say of which file
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -55,7 +72,11 @@ def write_text(path: Path, text: str) -> None:
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet (zstd, with a checksum for each page) to `path` in one step."""
 
-    def write(temporary: Path) -> None:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    write_atomically(path, lambda temporary: write_table(temporary, table))
 
-    write_atomically(path, write)
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet into a file, as part of a write that is made atomic around it."""
+    # Arrow itself would write every page header with a call of its own, and lose the cause of a failing close
+    with path.open("wb", buffering=_BUFFER) as stream:
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)

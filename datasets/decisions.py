@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.atomic import write_parquet, write_text
-from datasets.digests import digest_json
+from datasets.digests import digest_json, digest_rows
 from datasets.errors import KaobakoError
 from datasets.schema import DECISIONS, conform
 
@@ -97,6 +97,13 @@ def decision_by_digest(decisions: pa.Table) -> dict[str, Decision]:
     newest = newest_decisions(decisions)
     words = newest.column("decision").to_pylist()
     return dict(zip(newest.column("pixel_digest").to_pylist(), map(Decision, words), strict=True))
+
+
+def digest_decisions(current: pa.Table) -> str:
+    """The digest of decisions that hold (`current_decisions`): it changes when a person decides."""
+    times = current.column("decided_at").cast(pa.string())
+    rows = current.set_column(DECISIONS.get_field_index("decided_at"), "decided_at", times)
+    return digest_rows(rows, tuple(DECISIONS.names), order_by="pixel_digest")
 
 
 def check_decisions(rows: pa.Table, now: datetime | None = None) -> pa.Table:

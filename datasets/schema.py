@@ -57,6 +57,7 @@ MANIFEST = pa.schema(
         ("score", pa.int32()),
         ("tags", pa.list_(pa.string())),
         ("source_path", pa.string()),
+        ("file_digest", pa.string()),  # of the source file; null when it was never read
         ("phash", pa.string()),  # 64 bits, 16 hexadecimal digits
         ("blur", pa.float64()),  # variance of the Laplacian at a fixed size; lower is blurrier
         ("colours", pa.int32()),  # unique RGB values, counted up to a limit
@@ -64,6 +65,7 @@ MANIFEST = pa.schema(
         ("tint_residual", pa.float64()),  # chroma that brightness does not explain; near 0 for grey and toned pictures
         ("contrast", pa.float64()),  # standard deviation of luma
         ("upscaled_by", pa.string()),
+        ("upscale_factor", pa.float64()),  # published side / crop side
         ("d_score", pa.float64()),
         ("d_percentile", pa.float64()),  # 0..100 within the set that was ranked
         ("decision", pa.string()),  # keep | reject | unsure; null when nobody has decided

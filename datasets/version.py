@@ -110,12 +110,14 @@ def publish_version(
     ledger: pa.Table,
     lineage: dict[str, Any],
     write_card: Callable[[Path, pa.Table, pa.Table, dict[str, Any]], None],
+    ensure_held: Callable[[], None] | None = None,
 ) -> Version:
     """Publish a version in one step, under the dataset's lock (which the caller holds).
 
     Everything is written to a staging folder and synced, the manifest last; one rename makes it visible. lineage: what
     is known of how it was made; digests, number and parent are added here. write_card(folder, manifest, ledger,
-    lineage) adds the card and its pictures. When nothing differs from the newest version, that one is returned.
+    lineage) adds the card and its pictures. ensure_held() raises when the lock was lost meanwhile: called right before
+    the rename. When nothing differs from the newest version, that one is returned.
     Raises StoreError when a blob of the manifest is missing.
     """
     manifest = conform(manifest, MANIFEST).sort_by("crop_id")
@@ -148,8 +150,11 @@ def publish_version(
         draft.rename(staging / MANIFEST_FILE)
         sync_folder(staging)
         target = store.version_folder(name, number)
+        if ensure_held is not None:
+            ensure_held()
         staging.rename(target)
-        sync_folder(folder)
+        for place in (folder, folder.parent, store.root):  # the folders above may be as new as the version
+            sync_folder(place)
     return Version(name, number, target, lineage)
 
 

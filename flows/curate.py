@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 from pydantic import Field
 
 from datasets.card import CardWriter
@@ -16,6 +18,7 @@ from flows.observers import PrefectObserver
 from flows.recipe import Recipe
 from flows.runners import Runner, prefect_runner, run_locally, run_with_prefect, worker_count
 from tasks.build import BuildResult, Observer, build_version
+from tasks.changes import Changes, look_for_changes
 
 REVIEW_URL = "http://127.0.0.1:5151/datasets/{name}"
 
@@ -27,10 +30,12 @@ def curate(
     runner: Runner = Runner.THREADS,
     workers: Annotated[int, Field(ge=0, le=256)] = 0,
     wait_minutes: Annotated[int, Field(ge=0)] = 0,
+    look_at_everything: bool = False,
 ) -> dict[str, Any]:
     """Build the next version of a dataset and publish it.
 
-    Only what was never measured is opened; when nothing differs from the newest version, none is published.
+    Its first task asks whether anything is new, and ends the flow when nothing is. Else only what was never measured
+    is opened; when nothing differs from the newest version, none is published.
 
     Args:
         recipe: Everything about the build. The defaults fit the demo board.
@@ -38,8 +43,12 @@ def curate(
         runner: Where shards are measured.
         workers: How many at once; 0 is one per core.
         wait_minutes: How long to wait for another build of the same dataset; 0 ends at once.
+        look_at_everything: Judge all again even when nothing is new.
     """
     place = Store(store)
+    if not look_at_everything and (unchanged := result_of(look_for_changes_task(recipe, store))) is not None:
+        publish_artifacts(place, recipe, unchanged)
+        return summarise(unchanged)
     with prefect_runner(runner, workers) as task_runner:
         result = build_version(
             recipe.plan(),
@@ -53,6 +62,22 @@ def curate(
     return summarise(result)
 
 
+@task(name="look-for-changes", cache_policy=NO_CACHE, persist_result=False)
+def look_for_changes_task(recipe: Recipe, store: Path) -> Changes:
+    """Whether anything is new since the last build; its log says what."""
+    found = look_for_changes(recipe.plan(), Store(store))
+    get_run_logger().info("nothing is new" if found.nothing else "new: " + "; ".join(found.reasons))
+    return found
+
+
+def result_of(changes: Changes) -> BuildResult | None:
+    """What a build would come to when nothing is new; None when it must be done."""
+    if not changes.nothing or changes.version is None:
+        return None
+    counts = changes.version.lineage["counts"]
+    return BuildResult(changes.version, published=False, counts=counts, opened={})
+
+
 def curate_without_prefect(
     recipe: Recipe,
     store: Path,
@@ -60,8 +85,13 @@ def curate_without_prefect(
     runner: Runner = Runner.THREADS,
     workers: int = 0,
     wait: float = 0.0,
+    look_at_everything: bool = False,
 ) -> BuildResult:
     """The same build by the same functions, with no server and no task runs. wait: seconds for another build."""
+    if not look_at_everything:
+        unchanged = result_of(look_for_changes(recipe.plan(), Store(store)))
+        if unchanged is not None:
+            return unchanged
     return build_version(
         recipe.plan(), Store(store), run_locally(runner, workers), observer, worker_count(workers), wait
     )

@@ -36,8 +36,8 @@ def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
     return [
         curate.to_deployment(
             name="full-rebuild",
-            description="Build the next version of a dataset from a recipe.",
-            parameters=build,
+            description="Build the next version of a dataset; judges everything, even when nothing is new.",
+            parameters={**build, "look_at_everything": True},
             tags=["curate"],
             concurrency_limit=ONE_REBUILD,
             entrypoint_type=modules,

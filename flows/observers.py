@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from datasets.leases import describe_holder
 from models.training.trainer import TrainingProgress
 from tasks.shards import ShardResult
 
@@ -40,6 +41,9 @@ class PrefectObserver:
         self._artifact: uuid.UUID | None = None
         self._to_measure = 0
         self._measured = 0
+
+    def waiting_for(self, holder: dict[str, Any]) -> None:
+        self._log.info("waiting for %s", describe_holder(holder))
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         self._log.info("%s: %d items, %d to measure", stage, items, to_measure)
@@ -76,6 +80,9 @@ class ConsoleObserver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def waiting_for(self, holder: dict[str, Any]) -> None:
+        self.console.print(f"waiting for {describe_holder(holder)}", highlight=False)
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         if self._bar is not None:

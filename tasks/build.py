@@ -11,30 +11,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from datasets.cache import INPUT
 from datasets.decisions import current_decisions
 from datasets.errors import StoreError
-from datasets.lock import hold_lock
-from datasets.schema import LEDGER, MANIFEST, VERDICTS, conform
-from datasets.sources.read import digest_posts, read_posts
+from datasets.lock import Lease, hold_dataset
+from datasets.sources.read import read_posts
 from datasets.store import Store
 from datasets.version import Version, scratch_folder
 from tasks import fingerprint
+from tasks.chain import Chain, make_manifest
+from tasks.changes import look_at_inputs, remember_inputs
+from tasks.lineage import describe_measuring, summarise_chain
 from tasks.plan import BuildPlan
 from tasks.publish import publish
-from tasks.shards import ShardRef, ShardResult, sound_facts, split_open_work
-from tasks.stage import EXACT_COPY, Stage, StageParams
+from tasks.shards import ShardRef, ShardResult, name_inputs, sound_facts, split_open_work
+from tasks.stage import Stage, StageParams
 
 RunShards = Callable[[Stage, Sequence[ShardRef]], Iterable[ShardResult]]
-REJECTED = "rejected_by_person"
 
 
 class Observer(Protocol):
     """Who is told how a build goes."""
+
+    def waiting_for(self, holder: dict[str, Any]) -> None:
+        """Another build holds the dataset. holder: its lease (what, pid, host, taken)."""
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         """items go into the stage; to_measure of their inputs were never measured."""
@@ -64,16 +67,19 @@ def build_version(
     workers: how many shards run at once (decides shard sizes only). wait_seconds: for another build of this dataset.
     Raises KaobakoError with what to do next.
     """
-    lock = store.dataset(plan.dataset) / "lock.json"
+    what = f"curate {plan.dataset}"
     with (
-        hold_lock(lock, f"curate {plan.dataset}", wait_seconds),
+        hold_dataset(store, plan.dataset, what, wait_seconds, lambda holder: observer.waiting_for(holder)) as lease,
         scratch_folder(store.dataset(plan.dataset), "work") as work,
     ):
-        return _Build(plan, store, run_shards, observer, workers, work).run()
+        inputs = look_at_inputs(plan, store)  # before the source is read: what changes meanwhile is new next time
+        result = _Build(plan, store, run_shards, observer, workers, work, lease).run()
+        remember_inputs(store, plan.dataset, inputs, result.version)
+        return result
 
 
 class _Build:
-    """One running build: the items that are still in, and the ledger of those that are out."""
+    """One running build."""
 
     def __init__(
         self,
@@ -83,6 +89,7 @@ class _Build:
         observer: Observer,
         workers: int,
         work: Path,
+        lease: Lease,
     ) -> None:
         self.plan = plan
         self.store = store
@@ -90,11 +97,11 @@ class _Build:
         self.observer = observer
         self.workers = workers
         self.work = work
+        self.lease = lease
         self.decisions = current_decisions(store.decisions)
-        self.counts: dict[str, dict[str, Any]] = {}
+        self.chain = Chain(self.decisions)
         self.opened: dict[str, int] = {}
-        self.ledger: list[pa.Table] = []
-        self.weights: dict[str, str] = {}
+        self.measured: dict[str, dict[str, Any]] = {}
 
     def run(self) -> BuildResult:
         posts = read_posts(self.plan.source)
@@ -105,57 +112,39 @@ class _Build:
             items = self.run_stage(stage, params, items)
             if stage.name == "filter":
                 items = self.add_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), items)
-        ledger = pa.concat_tables([LEDGER.empty_table(), *self.ledger])
-        lineage = {
-            "source_digest": digest_posts(posts),
-            "posts": len(posts),
-            "counts": self.counts,
-            "weights": dict(sorted(self.weights.items())),
-        }
+        found = summarise_chain(self.plan, posts, self.chain.counts, self.measured, self.decisions)
         before = self.store.version_numbers(self.plan.dataset)
-        version = publish(self.plan, self.store, conform(items, MANIFEST), ledger, lineage)
-        return BuildResult(version, version.number not in before, self.counts, self.opened)
+        version = publish(self.plan, self.store, make_manifest(items), self.chain.ledger(), found, self.lease)
+        return BuildResult(version, version.number not in before, self.chain.counts, self.opened)
 
     def run_stage(self, stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
         """Measure what was never measured, judge everything, and return what stays."""
-        judged = items if stage.measure is None else self.add_facts(stage, params, items)
         if stage.measure is None:
             self.observer.stage_started(stage.name, len(items), 0)
-        judged = self.add_decisions(judged)
-        verdicts = overrule(judged, stage.decide(judged, params))
-        keep = verdicts["keep"]
-        self.counts[stage.name] = count_verdicts(len(items), verdicts)
-        self.ledger.append(make_ledger(stage.name, judged, verdicts))
-        self.observer.stage_done(stage.name, self.counts[stage.name])
-        return judged.filter(keep)
+            judged = items
+        else:
+            judged = self.add_facts(stage, params, items)
+        kept = self.chain.judge(stage, params, len(items), judged)
+        self.observer.stage_done(stage.name, self.chain.counts[stage.name])
+        return kept
 
     def add_facts(self, stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
         """Items with the stage's facts, from the cache or newly measured."""
-        inputs = items[stage.input_column] if stage.input_column in items.column_names else None
-        if inputs is None:
-            raise ValueError(f"stage {stage.name} needs the column {stage.input_column!r}; no stage before it gives it")
-        items = items.drop_columns([INPUT]) if INPUT in items.column_names else items
-        items = items.append_column(INPUT, inputs.cast(pa.string()))
+        items = name_inputs(stage, items)
         work = split_open_work(stage, params, items, self.store, self.work, self.plan.source.root, self.workers)
-        self.weights |= work.digests
+        self.measured[stage.name] = describe_measuring(stage, params, work.cache, work.digests, self.store)
         self.observer.stage_started(stage.name, len(items), sum(shard.count for shard in work.shards))
         self.opened[stage.name] = 0
         for result in self.run_shards(stage, work.shards) if work.shards else ():
             self.opened[stage.name] += result.opened
             self.observer.shard_done(result)
-        facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store) if work.shards else work.known
+        facts = work.known
+        if work.shards:
+            work.cache.compact()
+            facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store)
         if not stage.may_lack_facts:
             require_facts(stage, items, facts)
         return stage.expand(items, facts)
-
-    def add_decisions(self, items: pa.Table) -> pa.Table:
-        """Items with the newest human decision on their pixels, where they have pixels yet."""
-        if "pixel_digest" not in items.column_names:
-            return items
-        rows = pc.index_in(items["pixel_digest"], value_set=self.decisions["pixel_digest"].combine_chunks())
-        items = items.select([name for name in items.column_names if name not in ("decision", "decided_by")])
-        items = items.append_column("decision", self.decisions["decision"].take(rows))
-        return items.append_column("decided_by", self.decisions["who"].take(rows))
 
 
 def require_facts(stage: Stage, items: pa.Table, facts: pa.Table) -> None:
@@ -166,52 +155,3 @@ def require_facts(stage: Stage, items: pa.Table, facts: pa.Table) -> None:
             f"{missing} of {len(items)} items have no measurement of the stage {stage.name}, though all were measured. "
             "Did something remove files from the store's cache or blobs meanwhile? Run the build again."
         )
-
-
-def overrule(items: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """Verdicts after human decisions: keep beats every automatic verdict but one, reject drops at once.
-
-    Keep is said of pixels, and an exact copy falls because the same pixels are in already.
-    """
-    if "decision" not in items.column_names:
-        return verdicts
-    decision = pc.fill_null(items["decision"], "").combine_chunks()
-    is_copy = pc.fill_null(pc.equal(verdicts["reason"].combine_chunks(), EXACT_COPY), False)
-    kept, rejected = pc.and_(pc.equal(decision, "keep"), pc.invert(is_copy)), pc.equal(decision, "reject")
-    if not pc.or_(pc.any(kept), pc.any(rejected)).as_py():
-        return verdicts
-    spoken = pc.or_(kept, rejected)
-    columns = {"keep": pc.if_else(spoken, kept, verdicts["keep"].combine_chunks())}
-    for name in VERDICTS.names[1:]:
-        nothing = pa.nulls(len(items), VERDICTS.field(name).type)
-        columns[name] = pc.if_else(spoken, nothing, verdicts[name].combine_chunks())
-    columns["reason"] = pc.if_else(rejected, REJECTED, columns["reason"])
-    columns["detail"] = pc.if_else(rejected, items["decided_by"].combine_chunks(), columns["detail"])
-    return pa.table(columns, schema=VERDICTS)
-
-
-def count_verdicts(inputs: int, verdicts: pa.Table) -> dict[str, Any]:
-    """The accounts of a stage.
-
-    inputs: items that came in. in: items judged; more than inputs where a stage splits items (crop) or adds some
-    (augment). in = kept + the sum of dropped, always.
-    """
-    dropped = verdicts.filter(pc.invert(verdicts["keep"]))["reason"].value_counts()
-    by_reason = sorted((entry["values"].as_py(), entry["counts"].as_py()) for entry in dropped)
-    kept = int(np.count_nonzero(verdicts["keep"].to_numpy()))
-    return {"inputs": inputs, "in": len(verdicts), "kept": kept, "dropped": dict(by_reason)}
-
-
-def make_ledger(stage: str, items: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """LEDGER rows of what a stage dropped, with all that was known of it by then."""
-    out = pc.invert(verdicts["keep"])
-    dropped, why = items.filter(out), verdicts.filter(out)
-    names = dropped["post_id"]
-    if "crop_id" in dropped.column_names:
-        names = pc.coalesce(dropped["crop_id"], names)
-    table = dropped.append_column("stage", pa.array([stage] * len(dropped), pa.string())).append_column(
-        "item_id", names
-    )
-    for name in VERDICTS.names[1:]:
-        table = table.append_column(name, why[name])
-    return conform(table, LEDGER)

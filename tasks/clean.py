@@ -13,7 +13,7 @@ from datasets.cache import INPUT
 from models.quality import measure_quality
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts
 
 STAGE_VERSION = 1
 
@@ -52,21 +52,22 @@ def measure(crops: Shard, params: CleanParams) -> Facts:
     return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened=len(rows))
 
 
+THRESHOLDS = (
+    Threshold("box_w", "clean.min_side", "too_small"),
+    Threshold("box_h", "clean.min_side", "too_small"),
+    Threshold("tint_residual", "clean.min_tint_residual"),  # the reason is grey or toned
+    Threshold("colours", "clean.min_colours", "few_colours"),
+    Threshold("blur", "clean.min_blur", "blurred"),
+    Threshold("contrast", "clean.min_contrast", "flat"),
+)
+
+
 def decide(crops: pa.Table, params: CleanParams) -> pa.Table:
     """Verdicts on crops by their quality; the first broken rule is the reason."""
     verdicts = Verdicts(crops)
-    for side in ("width", "height"):
-        verdicts.below(side, params.min_side, "too_small", "clean.min_side")
-    verdicts.drop(
-        verdicts.numbers("tint_residual") < params.min_tint_residual,
-        np.where(verdicts.numbers("saturation") < _GREY_SATURATION, "grey", "toned").astype(object),
-        parameter="clean.min_tint_residual",
-        measurement="tint_residual",
-        threshold=params.min_tint_residual,
-    )
-    verdicts.below("colours", params.min_colours, "few_colours", "clean.min_colours")
-    verdicts.below("blur", params.min_blur, "blurred", "clean.min_blur")
-    verdicts.below("contrast", params.min_contrast, "flat", "clean.min_contrast")
+    toned = np.where(verdicts.numbers("saturation") < _GREY_SATURATION, "grey", "toned").astype(object)
+    for rule in THRESHOLDS:
+        verdicts.hold(rule, params, None if rule.reason else toned)
     return verdicts.table()
 
 
@@ -78,6 +79,7 @@ STAGE = Stage(
     measure=measure,
     facts=FACTS,
     input_column="pixel_digest",
+    thresholds=THRESHOLDS,
 )
 
 

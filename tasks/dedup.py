@@ -7,15 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from datasets.cache import INPUT
-from models.hashing import find_near_pairs, hamming, mirrored, perceptual_hash
+from models.hashing import find_near_pairs, find_near_pairs_within, hamming, mirrored, perceptual_hash
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import EXACT_COPY, Facts, Shard, Stage, StageParams, Verdicts
 
 STAGE_VERSION = 1
+COPY_OF_REJECTED = "copy_of_rejected"
 _SAME_PLACE = 0.5  # intersection over union of two crops as fractions of their pictures
 
 FACTS = pa.schema(
@@ -58,10 +60,11 @@ def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
     """Verdicts over the whole set: of each group of copies the best stays.
 
     Best: kept by a person, then the larger crop, the higher score, the smaller crop_id. No chaining: every dropped crop
-    is itself near the crop that stays for it. What a person keeps falls only as an exact copy. Near is either: the
-    crops' hashes are within `radius`; or the posts' hashes are within `source_radius` and both crops lie at the same
-    place (a detector's box moves by some pixels in a resized or mirrored copy, which the hash of the crop does not
-    forgive but the hash of the post does).
+    is itself near the crop that stays for it. What a person keeps falls only as an exact copy. A rejected crop falls
+    after this stage, and its worse copies with it: who rejects a picture does not want to see the next copy of it.
+    Near is either: the crops' hashes are within `radius`; or the posts' hashes are within `source_radius` and both
+    crops lie at the same place (a detector's box moves by some pixels in a resized or mirrored copy, which the hash of
+    the crop does not forgive but the hash of the post does).
     """
     order = rank_keepers(crops)
     rank = np.empty(len(order), np.int64)
@@ -73,6 +76,7 @@ def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
     related = crops["crop_id"].to_numpy(zero_copy_only=False)[copied]
     is_copy = copied != np.arange(len(copied))
     reason = np.where(near.flipped[twin], "mirrored_copy", "near_copy").astype(object)
+    reason[decided(crops, "reject")[copied]] = COPY_OF_REJECTED
     verdicts = Verdicts(crops)
     verdicts.drop(is_copy & (copied == twin), EXACT_COPY, related=related)
     for by_source, parameter in ((False, "radius"), (True, "source_radius")):
@@ -102,21 +106,28 @@ def rank_keepers(crops: pa.Table) -> np.ndarray:
     """Positions of the crops from the most to the least worth keeping: int64 (N,)."""
     areas = crops["box_w"].to_numpy().astype(np.int64) * crops["box_h"].to_numpy().astype(np.int64)
     scores = crops["score"].fill_null(-(2**31)).to_numpy().astype(np.int64)
-    names = np.array(crops["crop_id"].to_pylist(), dtype=str)
-    return np.lexsort((names, -scores, -areas, ~kept_by_person(crops)))
+    names = np.empty(len(crops), np.int64)  # the place of each crop_id in their order
+    names[pc.sort_indices(crops["crop_id"]).to_numpy()] = np.arange(len(crops))
+    return np.lexsort((names, -scores, -areas, ~decided(crops, "keep")))
 
 
-def kept_by_person(crops: pa.Table) -> np.ndarray:
-    """Which crops a person has decided to keep: bool (N,)."""
-    return np.array([decision == "keep" for decision in crops["decision"].to_pylist()], dtype=bool)
+def decided(crops: pa.Table, decision: str) -> np.ndarray:
+    """Of which crops a person has said this (keep, reject): bool (N,)."""
+    said = pc.fill_null(pc.equal(crops["decision"], decision), False)
+    return np.asarray(said.to_numpy(), dtype=bool)
 
 
 def find_twins(pixel_digests: pa.ChunkedArray, rank: np.ndarray) -> np.ndarray:
     """For each crop the best-ranked crop of equal pixels, itself included: int64 (N,)."""
-    _, groups = np.unique(np.array(pixel_digests.to_pylist(), dtype=str), return_inverse=True)
+    groups = _number_texts(pixel_digests)
     by_group = np.lexsort((rank, groups))
     first = by_group[np.unique(groups[by_group], return_index=True)[1]]
     return np.asarray(first[groups], dtype=np.int64)
+
+
+def _number_texts(texts: pa.ChunkedArray) -> np.ndarray:
+    """A whole number from 0 on for each text, equal for equal texts: int64 (N,)."""
+    return np.asarray(pc.dictionary_encode(texts.combine_chunks()).indices.to_numpy(), dtype=np.int64)
 
 
 def find_near_keepers(crops: pa.Table, rank: np.ndarray, twin: np.ndarray, params: DedupParams) -> NearKeepers:
@@ -128,7 +139,9 @@ def find_near_keepers(crops: pa.Table, rank: np.ndarray, twin: np.ndarray, param
             rows.append(_pairs_by_crop(crops, singles, flipped, params.radius))
             rows.append(_pairs_by_source(crops, singles, flipped, params.source_radius))
     pairs = np.concatenate(rows)
-    pairs = pairs[(rank[pairs[:, 0]] < rank[pairs[:, 1]]) & ~kept_by_person(crops)[pairs[:, 1]]]
+    plain = (pairs[:, 3] == 0) & (rank[pairs[:, 0]] > rank[pairs[:, 1]])  # found once: the better one to the front
+    pairs[plain, :2] = pairs[plain, 1::-1]
+    pairs = pairs[(rank[pairs[:, 0]] < rank[pairs[:, 1]]) & ~decided(crops, "keep")[pairs[:, 1]]]
     # per copy: by crop before by post, nearest first, plain before mirrored, then the best keeper
     pairs = pairs[np.lexsort((rank[pairs[:, 0]], pairs[:, 3], pairs[:, 2], pairs[:, 4], rank[pairs[:, 1]]))]
     return _keep_greedily(pairs, len(crops))
@@ -138,7 +151,7 @@ def _pairs_by_crop(crops: pa.Table, singles: np.ndarray, flipped: int, radius: i
     """Pairs of near crops: int64 (P, 5), columns better or worse, worse or better, bits, flipped, by source (0)."""
     bits = crops["phash_bits"].to_numpy()[singles]
     others = crops["phash_mirrored_bits"].to_numpy()[singles] if flipped else bits
-    i, j = find_near_pairs(bits, others, radius)
+    i, j = find_near_pairs(bits, others, radius) if flipped else find_near_pairs_within(bits, radius)
     return np.stack([singles[i], singles[j], _bits_apart(bits[i], others[j]), np.full_like(i, flipped), i * 0], axis=1)
 
 
@@ -146,8 +159,8 @@ def _pairs_by_source(crops: pa.Table, singles: np.ndarray, flipped: int, radius:
     """Pairs of crops at the same place of two near posts: int64 (P, 5), by source (1)."""
     bits = crops["source_hash"].to_numpy()[singles]
     others = crops["source_hash_mirrored"].to_numpy()[singles] if flipped else bits
-    i, j = find_near_pairs(bits, others, radius)
-    _, posts = np.unique(np.array(crops["post_id"].to_pylist(), dtype=str)[singles], return_inverse=True)
+    i, j = find_near_pairs(bits, others, radius) if flipped else find_near_pairs_within(bits, radius)
+    posts = _number_texts(crops["post_id"])[singles]
     places = _places(crops)[singles]
     here, there = places[i], places[j].copy()
     if flipped:
@@ -204,6 +217,7 @@ STAGE = Stage(
     measure=measure,
     facts=FACTS,
     input_column="pixel_digest",
+    compares=True,
 )
 
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from datasets.sources.config import Rating
-from tasks.stage import Stage, StageParams, Verdicts
+from tasks.stage import Stage, StageParams, Threshold, Verdicts
 
 STAGE_VERSION = 1
 
@@ -33,6 +33,14 @@ class FilterParams(StageParams):
     min_bytes: int = Field(0, ge=0, description="Smallest file in bytes")
 
 
+THRESHOLDS = (
+    Threshold("score", "filter.min_score", "score"),
+    Threshold("declared_width", "filter.min_side", "too_small"),
+    Threshold("declared_height", "filter.min_side", "too_small"),
+    Threshold("file_bytes", "filter.min_bytes", "file_too_small"),
+)
+
+
 def decide(posts: pa.Table, params: FilterParams) -> pa.Table:
     """Verdicts on posts (POSTS) by metadata alone; the first broken rule is the reason."""
     verdicts = Verdicts(posts)
@@ -46,13 +54,8 @@ def decide(posts: pa.Table, params: FilterParams) -> pa.Table:
     _drop_unlisted(verdicts, "rating", params.ratings, "filter.ratings")
     _drop_unlisted(verdicts, "extension", params.extensions, "filter.extensions")
     _judge_tags(verdicts, posts["tags"], params)
-    if params.min_score is not None:
-        verdicts.below("score", params.min_score, "score", "filter.min_score")
-    if params.min_side:
-        for side in ("declared_width", "declared_height"):
-            verdicts.below(side, params.min_side, "too_small", "filter.min_side")
-    if params.min_bytes:
-        verdicts.below("file_bytes", params.min_bytes, "file_too_small", "filter.min_bytes")
+    for rule in THRESHOLDS:
+        verdicts.hold(rule, params)
     return verdicts.table()
 
 
@@ -84,4 +87,4 @@ def holds_any(tags: pa.ChunkedArray, wanted: tuple[str, ...]) -> np.ndarray:
     return held
 
 
-STAGE = Stage(name="filter", version=STAGE_VERSION, params=FilterParams, decide=decide)
+STAGE = Stage(name="filter", version=STAGE_VERSION, params=FilterParams, decide=decide, thresholds=THRESHOLDS)

@@ -21,7 +21,7 @@ from models.training.run import RunFolder
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts, join_facts
 
 STAGE_VERSION = 1
 _BATCH = 64
@@ -92,13 +92,17 @@ def add_percentiles(items: pa.Table, facts: pa.Table) -> pa.Table:
     return joined.append_column("d_percentile", pa.array(percentiles))
 
 
+THRESHOLDS = (
+    Threshold("d_percentile", "rank.drop_lowest", "ranked_low"),
+    Threshold("d_percentile", "rank.drop_highest", "ranked_high", "<=", lambda params: 100.0 - params.drop_highest),
+)
+
+
 def decide(pictures: pa.Table, params: RankParams) -> pa.Table:
     """Verdicts on pictures by their percentile."""
     verdicts = Verdicts(pictures)
-    if params.drop_lowest:
-        verdicts.below("d_percentile", params.drop_lowest, "ranked_low", "rank.drop_lowest")
-    if params.drop_highest:
-        verdicts.above("d_percentile", 100.0 - params.drop_highest, "ranked_high", "rank.drop_highest")
+    for rule in THRESHOLDS:
+        verdicts.hold(rule, params)
     return verdicts.table()
 
 
@@ -112,6 +116,7 @@ STAGE = Stage(
     input_column="blob",
     expand=add_percentiles,
     weights=name_weights,
+    thresholds=THRESHOLDS,
     enabled=lambda params: bool(params.run),
     off_because="rank.run names no discriminator: nothing was ranked",
 )

@@ -110,8 +110,7 @@ def split_open_work(
     digests = stage.weights(params, store)
     cache = stage.cache(params, store, digests)
     known = sound_facts(stage, cache.lookup(items[INPUT]), store)
-    wanted = pc.invert(pc.is_in(items[INPUT], value_set=known[INPUT].combine_chunks()))
-    open_items = first_of_each(items.filter(pc.and_(wanted, pc.is_valid(items[INPUT]))), INPUT)
+    open_items = first_of_each(items.filter(lacks_facts(items, known)), INPUT)
     size = shard_size(len(open_items), workers)
     refs = []
     for index, start in enumerate(range(0, len(open_items), size)):
@@ -135,6 +134,21 @@ def split_open_work(
     return OpenWork(refs, cache, known, digests)
 
 
+def name_inputs(stage: Stage, items: pa.Table) -> pa.Table:
+    """Items with the column `input`: the digest under which the stage keeps their facts."""
+    if stage.input_column not in items.column_names:
+        raise ValueError(f"stage {stage.name} needs the column {stage.input_column!r}; no stage before it gives it")
+    inputs = items[stage.input_column].cast(pa.string())
+    items = items.drop_columns([INPUT]) if INPUT in items.column_names else items
+    return items.append_column(INPUT, inputs)
+
+
+def lacks_facts(items: pa.Table, facts: pa.Table) -> pa.ChunkedArray:
+    """Which items have an input that was never measured: bool (N,)."""
+    known = pc.is_in(items[INPUT], value_set=facts[INPUT].combine_chunks())
+    return pc.and_(pc.invert(known), pc.is_valid(items[INPUT]))
+
+
 def shard_size(items: int, workers: int) -> int:
     """Items per shard: some shards for each worker, so that none waits long for the last one; few hundred at most."""
     return max(MIN_SHARD, min(MAX_SHARD, math.ceil(items / (workers * 4))), math.ceil(items / MAX_SHARDS))
@@ -144,7 +158,7 @@ def sound_facts(stage: Stage, facts: pa.Table, store: Store) -> pa.Table:
     """The facts whose blobs still exist: a blob that is gone makes its input count as never measured."""
     if len(facts) == 0 or (not stage.blobs and stage.nested_blobs is None):
         return facts
-    present = pa.array(sorted(store.blobs.digests()), pa.string())
+    present = pa.array(list(store.blobs.digests()), pa.string())  # a set to look in: its order says nothing
     for column in stage.blobs:
         facts = facts.filter(pc.or_(pc.is_null(facts[column]), pc.is_in(facts[column], value_set=present)))
     if stage.nested_blobs is not None:

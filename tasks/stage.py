@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -98,6 +98,28 @@ def join_facts(items: pa.Table, facts: pa.Table) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """A rule of the form: an item stays when a measured column is at least (or at most) what the recipe says.
+
+    Said once, it serves the verdict, the lineage (so that `versions why` can show by how much an item passed), and
+    the histograms of `kaobako tune`.
+    """
+
+    column: str  # a MANIFEST column
+    parameter: str  # the recipe's key, e.g. clean.min_blur
+    reason: str = ""  # what the ledger says of an item that breaks the rule
+    sign: Literal[">=", "<="] = ">="
+    value: Callable[[Any], float | None] | None = None  # of the parameters; None: the field itself
+
+    def limit(self, params: StageParams) -> float | None:
+        """The number that the column is compared with; None when the recipe asks for nothing."""
+        if self.value is not None:
+            return self.value(params)
+        limit = getattr(params, self.parameter.rpartition(".")[2])
+        return None if limit is None else float(limit)
+
+
+@dataclass(frozen=True)
 class Stage:
     """One curation step."""
 
@@ -115,6 +137,8 @@ class Stage:
     enabled: Callable[[Any], bool] = field(default=lambda params: True)
     may_lack_facts: bool = False  # an input that cannot be read gives no fact, and decide() says so
     off_because: str = ""  # said in the lineage when the recipe leaves the stage out
+    thresholds: tuple[Threshold, ...] = ()
+    compares: bool = False  # judges items against each other: a rejected item still stands for its copies here
 
     def cache(self, params: StageParams, store: Store, digests: Mapping[str, str] | None = None) -> MeasurementCache:
         """The cache of this stage's facts under these settings and weights.
@@ -124,7 +148,8 @@ class Stage:
         if self.facts is None:
             raise ValueError(f"stage {self.name} measures nothing")
         used = dict(self.weights(params, store) if digests is None else digests)
-        key = {"settings": params.measured_settings(), "weights": used}
+        columns = [f"{column.name} {column.type}" for column in self.facts]
+        key = {"settings": params.measured_settings(), "weights": used, "columns": columns}
         folder = store.cache / f"{self.name}-{self.version}" / digest_json(key)[:24]
         return MeasurementCache(folder, self.facts)
 
@@ -177,17 +202,16 @@ class Verdicts:
             if content is not None:
                 self._columns[name][falls] = content[falls] if isinstance(content, np.ndarray) else content
 
-    def below(self, column: str, threshold: float, reason: str, parameter: str) -> None:
-        """Drop what measures less than the threshold."""
+    def hold(self, rule: Threshold, params: StageParams, reason: np.ndarray | None = None) -> None:
+        """Drop what breaks the rule. reason: item by item, where the rule's own word does not do."""
+        limit = rule.limit(params)
+        if limit is None:
+            return
+        values = self.numbers(rule.column)
         with np.errstate(invalid="ignore"):
-            mask = self.numbers(column) < threshold
-        self.drop(mask, reason, parameter=parameter, measurement=column, threshold=threshold)
-
-    def above(self, column: str, threshold: float, reason: str, parameter: str) -> None:
-        """Drop what measures more than the threshold."""
-        with np.errstate(invalid="ignore"):
-            mask = self.numbers(column) > threshold
-        self.drop(mask, reason, parameter=parameter, measurement=column, threshold=threshold)
+            mask = values < limit if rule.sign == ">=" else values > limit
+        why = rule.reason if reason is None else reason
+        self.drop(mask, why, parameter=rule.parameter, measurement=rule.column, threshold=limit, value=values)
 
     def table(self) -> pa.Table:
         """The verdicts, row by row as the items."""

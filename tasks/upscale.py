@@ -19,7 +19,7 @@ from models.weights import get_weight
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts
 
 STAGE_VERSION = 1
 
@@ -97,10 +97,14 @@ def measure(crops: Shard, params: UpscaleParams) -> Facts:
     return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened=len(rows))
 
 
+THRESHOLDS = (Threshold("upscale_factor", "upscale.max_factor", "enlarged_too_much", "<="),)
+
+
 def decide(crops: pa.Table, params: UpscaleParams) -> pa.Table:
     """Verdicts on crops by how much they had to be enlarged."""
     verdicts = Verdicts(crops)
-    verdicts.above("upscale_factor", params.max_factor, "enlarged_too_much", "upscale.max_factor")
+    for rule in THRESHOLDS:
+        verdicts.hold(rule, params)
     return verdicts.table()
 
 
@@ -114,6 +118,7 @@ STAGE = Stage(
     input_column="pixel_digest",
     weights=name_weights,
     blobs=("blob",),
+    thresholds=THRESHOLDS,
     enabled=lambda params: params.size > 0,
     off_because="upscale.size is 0: crops are published as they were cut",
 )

@@ -18,7 +18,8 @@ import pyarrow as pa
 from datasets.errors import SourceError
 from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
-from datasets.sources.files import LINK_OUTSIDE, FoundFile, list_files, readable_name
+from datasets.sources.files import LINK_OUTSIDE, FoundFile, list_files, readable_name, stamp_file
+from datasets.sources.listing import SourceListing
 
 _BATCH_ROWS = 20_000
 _ID = re.compile(r"[0-9]{1,18}")
@@ -28,13 +29,18 @@ _LETTERS = {"g": Rating.GENERAL, "q": Rating.QUESTIONABLE, "e": Rating.EXPLICIT}
 _WORDS = {rating.value: rating for rating in Rating}
 
 
-def read_posts(config: SourceConfig) -> pa.Table:
-    """All posts of a dump as a POSTS table, in order of post_id.
+def list_source(config: SourceConfig) -> SourceListing:
+    """The files of a dump and of its metadata, none of them read. Raises SourceError when there is no metadata."""
+    metadata = metadata_files(config)
+    stamps = tuple((path.relative_to(config.root).as_posix(), stamp_file(path)) for path in metadata)
+    return SourceListing(config, list_files(config.root / config.images), stamps)
 
-    Raises SourceError when there is no metadata at all.
-    """
-    files = list_files(config.root / config.images)
-    paths = metadata_files(config)
+
+def read_posts(listing: SourceListing) -> pa.Table:
+    """All posts of a dump as a POSTS table, in order of post_id."""
+    config = listing.config
+    files = listing.pictures.by_name()
+    paths = [config.root / name for name, _ in listing.metadata]
     vintage = infer_vintage(paths) if config.rating_vintage is RatingVintage.AUTO else config.rating_vintage
     seen: set[str] = set()
     claimed: set[str] = set()

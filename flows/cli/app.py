@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import booru, build, decisions, doctor, review, serve, training, versions, weights
+from flows.cli import booru, build, decisions, doctor, export, review, serve, store, training, tune, versions, weights
 from flows.environment import prepare_environment
 
 app = typer.Typer(
@@ -23,14 +23,17 @@ app = typer.Typer(
 )
 app.command("booru")(booru.draw)
 app.command("curate")(build.curate)
+app.command("tune")(tune.tune)
 app.add_typer(versions.app, name="versions")
 app.command("evaluate")(booru.evaluate)
 app.command("review")(review.review)
 app.add_typer(decisions.app, name="decisions")
+app.command("export")(export.export)
 app.command("train")(training.train)
 app.command("sample")(training.sample)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.command("gc")(store.gc)
 app.add_typer(weights.app, name="weights")
 
 # Errors whose own text tells a user what is wrong: ours, and what these libraries say of his settings and files.

@@ -32,11 +32,15 @@ def curate(
     runner: Annotated[RunnerChoice, typer.Option(help="Where the work runs.")] = RunnerChoice.THREADS,
     workers: Annotated[int, typer.Option(min=0, help="How many at once; 0: one per core.")] = 0,
     wait: Annotated[int, typer.Option(min=0, help="Minutes to wait for another build of the same dataset.")] = 0,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Judge all again even when nothing is new since the last build.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the next version of a dataset from a recipe.
 
-    Only what was never measured is opened, so a second build costs what changed. On your own pictures:
+    Ends at once when nothing is new: files, metadata, recipe, decisions, weights. Else only what was never measured is
+    opened, so a second build costs what changed. On your own pictures:
 
     kaobako curate recipes/anime-faces.toml --set source.kind=folder --set source.root=~/pictures
     """
@@ -46,24 +50,26 @@ def curate(
 
     loaded = load_recipe(recipe, settings)
     with server:
-        made = _build(loaded, store, Runner(runner.value), workers, wait, no_prefect)
+        made = _build(loaded, store, Runner(runner.value), workers, wait, no_prefect, everything)
     if as_json:
         print_json(made)
         return
     report(made, store)
 
 
-def _build(recipe: Recipe, store: Path, runner: Runner, workers: int, wait: int, no_prefect: bool) -> dict[str, Any]:
+def _build(
+    recipe: Recipe, store: Path, runner: Runner, workers: int, wait: int, no_prefect: bool, everything: bool
+) -> dict[str, Any]:
     from flows.curate import curate as curate_flow
     from flows.curate import curate_without_prefect, summarise
 
     if not no_prefect:
-        made: dict[str, Any] = curate_flow(recipe, store, runner, workers, wait)
+        made: dict[str, Any] = curate_flow(recipe, store, runner, workers, wait, everything)
         return made
     from flows.observers import ConsoleObserver
 
     with ConsoleObserver() as observer:
-        return summarise(curate_without_prefect(recipe, store, observer, runner, workers, wait * 60.0))
+        return summarise(curate_without_prefect(recipe, store, observer, runner, workers, wait * 60.0, everything))
 
 
 def report(made: dict[str, Any], store: Path) -> None:
@@ -86,6 +92,8 @@ def report(made: dict[str, Any], store: Path) -> None:
     print_table(reference, columns, rows, right=("in", "kept", "dropped", "opened"))
     if not made["published"]:
         typer.echo(f"Nothing differs from {reference}: no new version was published.")
+        if not made["opened"]:
+            typer.echo("(No input is new since the last build, so nothing was judged again; --everything does it.)")
     typer.echo(f"Card:    {made['folder']}/README.md")
     typer.echo(f"Digest:  {made['content_digest']}")
     typer.echo(f"Review:  kaobako review {reference} --store {store}")

@@ -1,12 +1,17 @@
-"""`kaobako versions`: what was published, and why each item is in or out."""
+"""`kaobako versions`: what was published, what differs, and why each item is in or out."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
+
+if TYPE_CHECKING:
+    from datasets.store import Store
+    from datasets.version import Version
 
 app = typer.Typer(help="Look at published versions.", no_args_is_help=True)
 
@@ -95,25 +100,111 @@ def verify(reference: Reference, store: StoreOption, as_json: JsonOption = False
         raise typer.Exit(1)
 
 
+@app.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME@V, or a version's folder.")],
+    store: StoreOption,
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", help="The later version; left out: what A changed against its parent."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write every row to a .parquet or .csv file.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Examples shown of each change and cause.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """What differs between two versions, item by item, and why."""
+    from datasets.diff import diff_versions, summarise_diff
+    from datasets.diff.table import write_diff
+    from datasets.store import Store
+
+    before, after = pick_versions(Store(store), first, second)
+    table = diff_versions(before, after)
+    if out is not None:
+        write_diff(out, table)
+    summary = summarise_diff(table).to_pylist()
+    if as_json:
+        pair = {"before": before.reference, "after": after.reference, "changed": len(table)}
+        print_json({**pair, "summary": summary, "rows": table.to_pylist()})
+        return
+    title = f"{before.reference} -> {after.reference}"
+    if not len(table):
+        typer.echo(f"{title}: nothing differs.")
+        return
+    rows = [[row["count"], row["change"], row["cause"], row["parameter"]] for row in summary]
+    print_table(title, ["items", "change", "cause", "parameter"], rows, right=("items",))
+    for line in list_examples(table.to_pylist(), limit):
+        typer.echo(line)
+    unknown = sum(row["count"] for row in summary if row["cause"] == "unknown")
+    if unknown:
+        typer.secho(f"{unknown} items changed and the two versions do not say why.", fg="red", bold=True)
+    if out is not None:
+        typer.echo(f"{len(table)} rows are in {out}.")
+
+
+def pick_versions(store: Store, first: str, second: str | None) -> tuple[Version, Version]:
+    """The versions to compare; without a second one the first is compared with its parent. Raises StoreError."""
+    from datasets.errors import StoreError
+    from datasets.version import read_version, store_of
+
+    one = read_version(store, first)
+    if second is not None:
+        return one, read_version(store, second)
+    if one.lineage["parent"] is None:
+        raise StoreError(f"{one.reference} is the first of its dataset: name the version to compare it with")
+    return read_version(store_of(one.folder), one.lineage["parent"]), one
+
+
+def list_examples(rows: list[dict[str, Any]], limit: int) -> list[str]:
+    """Lines for people: of each change, cause and parameter the first `limit` items, a sentence each."""
+    from datasets.diff import explain_change
+
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["change"], row["cause"], row["parameter"] or ""), []).append(row)
+    lines = []
+    for (change, cause, parameter), members in groups.items() if limit else ():
+        lines.append(f"{change}, {cause}{f' ({parameter})' if parameter else ''}:")
+        lines += [f"  {explain_change(row)}" for row in members[:limit]]
+        if len(members) > limit:
+            lines.append(f"  and {len(members) - limit} more")
+    return lines
+
+
 @app.command("why")
 def why(
-    item: Annotated[str, typer.Argument(help="A post_id, or a crop_id such as 1234#0.")],
+    item: Annotated[str, typer.Argument(help="A post_id, or a crop_id such as 1234#0 or 1234#0+mirror.")],
     store: StoreOption,
     dataset: Annotated[str | None, typer.Option("--dataset", help="One dataset or version; all when left out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Why an item is in or out, in every version that it was considered for."""
+    """Why an item is in or out, in every version that it was considered for, and since when."""
     from datasets.store import Store
-    from datasets.trace import trace_item
+    from datasets.trace import suggest_items, trace_decisions, trace_item
 
-    traces = trace_item(Store(store), item, dataset)
+    place = Store(store)
+    traces = trace_item(place, item, dataset)
+    decisions = trace_decisions(place, traces)
     if as_json:
-        print_json(traces)
+        said = [
+            {**trace, "decisions": [d for d in decisions if d["pixel_digest"] == trace["pixel_digest"]]}
+            for trace in traces
+        ]
+        print_json(said)
         return
     if not traces:
-        typer.echo(f"No version in {store} has ever considered {item!r}. Look for ids with `kaobako versions show`.")
+        alike = suggest_items(place, item, dataset)
+        hint = f"Near it: {', '.join(alike)}" if alike else "Look for ids with `kaobako versions show`"
+        typer.echo(f"No version in {store} has ever considered {item!r}. {hint}.")
         raise typer.Exit(1)
     for trace in traces:
         typer.secho(f"{trace['version']}  {trace['item_id']}: {trace['verdict']}", bold=True)
+        if trace["change"]:
+            typer.echo(f"  changed here: {trace['change']}")
         for step in trace["stages"]:
             typer.echo(f"  {step['stage']:<10} {step['verdict']:<8} {step['why']}")
+    for row in decisions:
+        note = f": {row['note']}" if row["note"] else ""
+        where = f" of {row['crop_id']}" if row["crop_id"] else ""
+        typer.echo(f"decision{where}: {row['decision']} by {row['who']}, {row['decided_at']:%Y-%m-%d %H:%M}{note}")

@@ -115,18 +115,30 @@ def test_the_command_prints_json_alone(recipe_file: Path, plain: BuildResult, tm
     assert made["content_digest"] == plain.version.content_digest
 
 
-def test_a_second_run_publishes_nothing_and_measures_nothing(
+def test_a_second_run_ends_after_its_first_task(
     recipe: Recipe, plain: BuildResult, prefect_api: Any, read_artifacts: Callable[[Any], dict[str, Any]]
 ) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
     store = plain.version.folder.parents[2]
     state = curate(recipe, store, return_state=True)
     made = state.result()
-    assert made["published"] is False
-    assert made["version"] == "little@v1"
-    assert set(made["opened"].values()) == {0}
+    assert (made["published"], made["version"], made["opened"]) == (False, "little@v1", {})
+    assert made["counts"] == plain.counts
     artifacts = read_artifacts(state)
     assert not [key for key in artifacts if key.startswith("progress-")]
     assert {"stages", "version-card"} <= set(artifacts)
+    this_run = FlowRunFilter.model_validate({"id": {"any_": [state.state_details.flow_run_id]}})
+    with get_client(sync_client=True) as client:
+        names = [run.name.rsplit("-", 1)[0] for run in client.read_task_runs(flow_run_filter=this_run)]
+    assert names == ["look-for-changes"]
+
+
+def test_looking_at_everything_again_measures_nothing(recipe: Recipe, plain: BuildResult, prefect_api: Any) -> None:
+    made = curate(recipe, plain.version.folder.parents[2], look_at_everything=True)
+    assert made["published"] is False
+    assert set(made["opened"].values()) == {0}
 
 
 def test_an_unusable_source_fails_the_run_with_one_clear_sentence(

@@ -57,6 +57,10 @@ class Watch:
     measured: dict[str, int] = field(default_factory=dict)
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     shards: list[ShardResult] = field(default_factory=list)
+    waited: list[dict[str, Any]] = field(default_factory=list)
+
+    def waiting_for(self, holder: dict[str, Any]) -> None:
+        self.waited.append(holder)
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         self.measured[stage] = to_measure

@@ -18,7 +18,9 @@ from datasets.errors import KaobakoError, LockedError
 from datasets.lock import hold_lock
 from datasets.store import Store
 from datasets.version import count_problems, read_version, verify_version
-from tasks.build import REJECTED, BuildResult
+from tasks.build import BuildResult
+from tasks.chain import REJECTED
+from tasks.dedup import COPY_OF_REJECTED
 
 Build = Callable[..., BuildResult]
 GOOD = 16
@@ -111,9 +113,10 @@ def test_the_source_is_untouched(source: Path, build: Build) -> None:
 def test_nothing_but_the_version_and_the_cache_is_left(source: Path, build: Build, store: Store) -> None:
     result = build()
     assert [path.name for path in store.root.rglob("*.tmp")] == []
-    left = [path.name for path in store.dataset("faces").iterdir() if not path.name.endswith(".turn")]
-    assert left == [result.version.folder.name] == ["v0001"]
-    assert sorted(path.name for path in store.root.iterdir()) == ["blobs", "cache", "datasets"]
+    left = sorted(path.name for path in store.dataset("faces").iterdir() if not path.name.endswith(".turn"))
+    assert left == ["checked.json", result.version.folder.name]
+    roots = sorted(path.name for path in store.root.iterdir() if not path.name.endswith(".turn"))
+    assert roots == ["blobs", "cache", "datasets", "thumbnails"]
 
 
 def test_a_filter_that_takes_nothing_publishes_an_empty_version(source: Path, build: Build) -> None:
@@ -303,7 +306,7 @@ def test_a_damaged_crop_blob_is_an_error_with_advice_not_a_dropped_picture(
 # ---- decisions -------------------------------------------------------------------------------------------------------
 
 
-def test_keep_beats_a_threshold_and_reject_drops_at_once(source: Path, build: Build, store: Store) -> None:
+def test_keep_beats_a_threshold_and_reject_drops(source: Path, build: Build, store: Store) -> None:
     first = build()
     decide_on(store, first, "tiny.png", "keep")
     decide_on(store, first, "grey.png", "keep")
@@ -315,7 +318,7 @@ def test_keep_beats_a_threshold_and_reject_drops_at_once(source: Path, build: Bu
     assert (rows["tiny.png"]["decision"], rows["good06.png"]["decision"]) == ("keep", "unsure")
     dropped = {row["post_id"]: row for row in second.version.ledger().to_pylist()}
     assert dropped["good04.png"]["reason"] == REJECTED
-    assert (dropped["good04.png"]["stage"], dropped["good04.png"]["detail"]) == ("crop", "mika")
+    assert (dropped["good04.png"]["stage"], dropped["good04.png"]["detail"]) == ("dedup", "mika")
     assert count_problems(second.counts) == []
 
 
@@ -366,6 +369,26 @@ def test_a_rejected_copy_takes_its_exact_copies_with_it(source: Path, build: Bui
     decide_on(store, build(), "good00.png", "reject")
     found = reasons(build())
     assert (found["good00.png#0"], found["copy.png#0"]) == (REJECTED, REJECTED)
+
+
+def test_a_rejected_picture_takes_its_worse_near_copies_with_it(source: Path, build: Build, store: Store) -> None:
+    first = build()
+    assert reasons(first)["mirrored.png#0"] == "mirrored_copy"
+    decide_on(store, first, "good02.png", "reject")
+    second = build()
+    found = reasons(second)
+    assert (found["good02.png#0"], found["mirrored.png#0"]) == (REJECTED, COPY_OF_REJECTED)
+    assert count_problems(second.counts) == []
+    decide_on(store, first, "mirrored.png", "keep")
+    assert "mirrored.png" in ids(build().version.manifest())
+
+
+def test_rejecting_a_copy_leaves_the_better_one(source: Path, build: Build, store: Store) -> None:
+    first = build()
+    decide_on(store, first, "mirrored.png", "reject")
+    second = build()
+    assert reasons(second)["mirrored.png#0"] == REJECTED
+    assert ids(second.version.manifest()) == ids(first.version.manifest())
 
 
 # ---- children --------------------------------------------------------------------------------------------------------

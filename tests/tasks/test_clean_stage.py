@@ -29,8 +29,8 @@ def judge(store: Store, drawn: list[np.ndarray], **params: Any) -> list[str | No
         {
             INPUT: digest_pixels(p),
             "crop_blob": store.blobs.put(encode_png(p)),
-            "width": p.shape[1],
-            "height": p.shape[0],
+            "box_w": p.shape[1],
+            "box_h": p.shape[0],
         }
         for p in drawn
     ]

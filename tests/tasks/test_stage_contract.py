@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 
 from datasets.cache import INPUT
-from datasets.schema import VERDICTS
+from datasets.schema import MANIFEST, POSTS, VERDICTS
 from datasets.store import Store
 from flows.recipe import MEASURED_STAGES, SHARD_TASKS, STAGES, Recipe
 from tasks import fingerprint
-from tasks.stage import Stage, StageParams, Verdicts, join_facts
+from tasks.clean import CleanParams
+from tasks.filter import FilterParams
+from tasks.stage import Stage, StageParams, Threshold, Verdicts, join_facts
 
 ALL = [stage for stage, _ in STAGES] + [fingerprint.STAGE]
 MEASURING = [stage for stage in ALL if stage.measure is not None]
@@ -141,8 +143,8 @@ def test_a_parameter_that_measure_reads_undeclared_is_an_error() -> None:
 def test_the_first_broken_rule_is_the_reason_and_keeps_its_figures() -> None:
     items = pa.table({"blur": [1.0, 9.0, 1.0, None], "size": [5, 1, 1, None]})
     verdicts = Verdicts(items)
-    verdicts.below("blur", 5.0, "blurred", "clean.min_blur")
-    verdicts.below("size", 3.0, "small", "clean.min_side")
+    verdicts.hold(Threshold("blur", "clean.min_blur", "blurred"), CleanParams(min_blur=5.0))
+    verdicts.hold(Threshold("size", "clean.min_side", "small"), CleanParams(min_side=3))
     table = verdicts.table()
     assert table.schema == VERDICTS
     assert table["keep"].to_pylist() == [False, False, False, True]
@@ -155,9 +157,24 @@ def test_the_first_broken_rule_is_the_reason_and_keeps_its_figures() -> None:
 
 def test_a_value_at_its_threshold_stays_on_both_sides() -> None:
     verdicts = Verdicts(pa.table({"x": [4.0, 5.0, 6.0]}))
-    verdicts.below("x", 5.0, "low", "p")
-    verdicts.above("x", 5.0, "high", "p")
+    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=5.0))
+    verdicts.hold(Threshold("x", "clean.min_blur", "high", "<="), CleanParams(min_blur=5.0))
     assert verdicts.table()["reason"].to_pylist() == ["low", None, "high"]
+
+
+def test_a_threshold_that_the_recipe_leaves_open_drops_nothing() -> None:
+    verdicts = Verdicts(pa.table({"score": [-5.0, 5.0]}))
+    verdicts.hold(Threshold("score", "filter.min_score", "score"), FilterParams())
+    assert verdicts.table()["keep"].to_pylist() == [True, True]
+
+
+@pytest.mark.parametrize("stage", [stage for stage, _ in STAGES], ids=lambda stage: stage.name)
+def test_every_threshold_is_a_field_that_measure_does_not_read(stage: Stage) -> None:
+    for rule in stage.thresholds:
+        name, _, field = rule.parameter.partition(".")
+        assert name == stage.name
+        assert field in stage.params.model_fields.keys() - stage.params.measured
+        assert rule.column in (*MANIFEST.names, *POSTS.names)
 
 
 def test_reasons_and_details_by_row() -> None:
@@ -173,7 +190,7 @@ def test_reasons_and_details_by_row() -> None:
 
 def test_verdicts_over_nothing() -> None:
     verdicts = Verdicts(pa.table({"x": pa.array([], pa.float64())}))
-    verdicts.below("x", 5.0, "low", "p")
+    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=5.0))
     assert (len(verdicts.table()), verdicts.table().schema) == (0, VERDICTS)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from datasets.errors import SourceError
 from datasets.sources.config import Problem, SourceConfig, SourceKind
-from datasets.sources.files import list_files
+from datasets.sources.files import list_files, stamp_file
 from datasets.sources.read import locate, read_posts
 
 
@@ -51,6 +51,7 @@ def test_links_are_taken_inside_and_refused_outside(root: Path, tmp_path: Path) 
     (root / "folder").symlink_to(tmp_path / "others")
     (root / "dangling.png").symlink_to(root / "absent.png")
     (root / "loop").symlink_to(root)
+    (root / "itself.png").symlink_to("itself.png")
     found = posts(root)
     outside = ["escape.png", "folder", "relative.png"]
     assert sorted(found.keys() - {"a.png", "b/c.JPG", "b/深い/顔 箱.webp"}) == sorted(["inside.png", *outside])
@@ -80,13 +81,33 @@ def test_a_name_that_is_not_utf8_is_a_named_problem(root: Path) -> None:
 
 
 def test_a_changed_file_has_another_stamp(root: Path) -> None:
-    before = list_files(root)["a.png"].stamp
+    before = list_files(root).by_name()["a.png"].stamp
     (root / "a.png").write_bytes(b"PICTURE")
     os.utime(root / "a.png", ns=(1, 1))
-    after = list_files(root)["a.png"].stamp
+    after = list_files(root).by_name()["a.png"].stamp
     assert before != after
     (root / "a.png").rename(root / "z.png")
-    assert list_files(root)["z.png"].stamp.split("-")[:4] == after.split("-")[:4]
+    assert list_files(root).by_name()["z.png"].stamp.split("-")[:4] == after.split("-")[:4]
+    assert stamp_file(root / "z.png") == list_files(root).by_name()["z.png"].stamp
+
+
+def test_a_list_is_columns_in_an_order_that_does_not_depend_on_the_file_system(root: Path) -> None:
+    for name in ("b-x/1.png", "b!/2.png", "a.png.d/3.png"):
+        (root / name).parent.mkdir()
+        (root / name).write_bytes(bytes(len(name)))
+    found = list_files(root, suffixes={"png"})
+    assert found.names == ["a.png", "a.png.d/3.png", "b!/2.png", "b-x/1.png"]
+    assert found.sizes == [7, 13, 8, 9]
+    assert found.stamps == [stamp_file(root / name) for name in found.names]
+    assert list_files(root).names == [
+        "a.png",
+        "a.png.d/3.png",
+        "b/c.JPG",
+        "b/深い/顔 箱.webp",
+        "b!/2.png",
+        "b-x/1.png",
+        "notes.txt",
+    ]
 
 
 def test_empty_absent_and_pictureless_folders_are_errors(tmp_path: Path) -> None:
@@ -161,6 +182,21 @@ def test_unusable_metadata_is_one_clear_error(root: Path, content: bytes) -> Non
     (root / "meta.parquet").write_bytes(content)
     with pytest.raises(SourceError, match=r"meta\.parquet"):
         posts(root, metadata="meta.parquet")
+
+
+def test_a_row_without_a_path_is_told_and_stops_nothing(root: Path) -> None:
+    (root / "meta.csv").write_text("path,rating\na.png,g\n,g\n")
+    pd.DataFrame({"path": ["a.png", None], "rating": ["g", "g"]}).to_parquet(root / "meta.parquet")
+    for name in ("meta.csv", "meta.parquet"):
+        found = posts(root, metadata=name)
+        assert found["a.png"]["rating"] == "general"
+        assert found[f"{name}: row 2 has no path"]["problem"] == Problem.MISSING_FILE
+
+
+def test_the_first_of_several_rows_for_a_picture_counts(root: Path) -> None:
+    (root / "meta.csv").write_text("path,score\na.png,1\nb\\c.JPG,5\na.png,2\nb/c.JPG,6\n")
+    found = posts(root, metadata="meta.csv")
+    assert (found["a.png"]["score"], found["b/c.JPG"]["score"]) == (1, 5)
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "notes.txt", "b"])

@@ -1,0 +1,36 @@
+"""Listing a source: what lies there, before anything is read. It says whether there is anything new."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+from datasets.digests import digest_json
+from datasets.sources.config import SourceConfig
+from datasets.sources.files import FileList
+
+
+@dataclass(frozen=True, slots=True)
+class SourceListing:
+    """The files of a source at one moment."""
+
+    config: SourceConfig
+    pictures: FileList  # for danbooru below config.images, for a folder below config.root
+    metadata: tuple[tuple[str, str], ...]  # (path relative to config.root, stamp) of each file that holds metadata
+
+    def stamp(self) -> str:
+        """One digest that changes whenever the posts or the bytes of a picture could.
+
+        It covers the settings of the source, and name and stamp of every picture and every file of metadata. Reading
+        none of them, it costs one look at each file's entry in the file system. Equal stamps mean an equal source;
+        another stamp need not mean another content, as when a file was only touched.
+        """
+        hasher = hashlib.sha256(digest_json(self.config.model_dump(mode="json")).encode())
+        pictures = self.pictures
+        outside = sorted(pictures.outside)
+        # a name cannot hold a zero byte, so the joined texts are equal only when all of their parts are
+        for part in (pictures.names, pictures.stamps, outside, [text for row in self.metadata for text in row]):
+            hasher.update(f"\n{len(part)}\n".encode())
+            hasher.update(os.fsencode("\0".join(part)))
+        return hasher.hexdigest()

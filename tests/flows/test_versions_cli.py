@@ -1,0 +1,105 @@
+"""`kaobako versions diff` and `versions why`, on real builds of a little folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def versions(kaobako: Callable[..., Any], recipe_file: Path, store: Path) -> dict[str, float]:
+    """little@v1, and little@v2 with a stricter blur; returns the blur of what fell, by crop_id."""
+    said = kaobako("curate", recipe_file, "--store", store, "--no-prefect", "--json")
+    assert said.code == 0, said.err
+    manifest = pq.read_table(Path(json.loads(said.out)["folder"]) / "manifest.parquet")
+    blurs = dict(zip(manifest["crop_id"].to_pylist(), manifest["blur"].to_pylist(), strict=True))
+    limit = sorted(blurs.values())[1] + 0.001
+    stricter = ("--set", f"clean.min_blur={limit}")
+    said = kaobako("curate", recipe_file, "--store", store, "--no-prefect", "--json", *stricter)
+    assert json.loads(said.out)["version"] == "little@v2"
+    return {name: blur for name, blur in blurs.items() if blur < limit}
+
+
+def test_diff_names_the_threshold_and_the_items(
+    kaobako: Callable[..., Any], versions: dict[str, float], store: Path
+) -> None:
+    said = kaobako("versions", "diff", "little@v1", "little@v2", "--store", store)
+    assert said.code == 0, said.err
+    assert "little@v1 -> little@v2" in said.out
+    assert "clean.min_blur" in said.out
+    for name, blur in versions.items():
+        assert f"  {name} removed: blur {blur:.6g} against clean.min_blur 60 -> " in said.out
+    assert "do not say why" not in said.out
+    assert kaobako("versions", "diff", "little", "--store", store).out == said.out  # the newest against its parent
+    short = kaobako("versions", "diff", "little", "--store", store, "--limit", 0)
+    assert "removed: blur" not in short.out
+
+
+def test_diff_as_json_and_as_files(
+    kaobako: Callable[..., Any], versions: dict[str, float], store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "diff.parquet"
+    said = json.loads(kaobako("versions", "diff", "little", "--store", store, "--json", "--out", out).out)
+    assert (said["before"], said["after"]) == ("little@v1", "little@v2")
+    assert said["rows"] == pq.read_table(out).to_pylist()
+    assert sum(row["count"] for row in said["summary"]) == said["changed"] == len(said["rows"])
+    assert {row["item_id"] for row in said["rows"] if row["parameter"] == "clean.min_blur"} >= set(versions)
+    back = json.loads(kaobako("versions", "diff", "little@v2", "little@v1", "--store", store, "--json").out)
+    assert {row["item_id"] for row in back["rows"]} == {row["item_id"] for row in said["rows"]}
+    csv = tmp_path / "diff.csv"
+    assert kaobako("versions", "diff", "little", "--store", store, "--out", csv).code == 0
+    assert len(pa_csv.read_csv(csv)) == said["changed"]
+
+
+def test_diff_of_equal_versions_and_of_a_first_one(
+    kaobako: Callable[..., Any], versions: dict[str, float], store: Path, tmp_path: Path
+) -> None:
+    assert "nothing differs" in kaobako("versions", "diff", "little@v1", "little@v1", "--store", store).out
+    first = kaobako("versions", "diff", "little@v1", "--store", store)
+    assert (first.code, first.err) == (
+        1,
+        "error: little@v1 is the first of its dataset: name the version to compare it with\n",
+    )
+    wrong = kaobako("versions", "diff", "little", "--store", store, "--out", tmp_path / "diff.xlsx")
+    assert wrong.code == 1
+    assert ".parquet or .csv" in wrong.err
+
+
+def test_why_says_since_when(kaobako: Callable[..., Any], versions: dict[str, float], store: Path) -> None:
+    name, blur = sorted(versions.items())[0]
+    traces = json.loads(kaobako("versions", "why", name, "--store", store, "--json").out)
+    assert [trace["verdict"] for trace in traces] == ["published", "dropped by clean: blurred"]
+    assert [trace["cause"] for trace in traces] == [None, "threshold"]
+    assert f"blur {blur:.6g} >= 60" in next(s["why"] for s in traces[0]["stages"] if s["stage"] == "clean")
+    said = kaobako("versions", "why", name, "--store", store)
+    assert f"changed here: {name} removed: blur {blur:.6g} against clean.min_blur 60 -> " in said.out
+
+
+def test_why_lists_what_people_said(
+    kaobako: Callable[..., Any], versions: dict[str, float], store: Path, tmp_path: Path
+) -> None:
+    name = sorted(versions)[0]
+    digest = json.loads(kaobako("versions", "why", name, "--store", store, "--json").out)[0]["pixel_digest"]
+    (tmp_path / "mine.csv").write_text(f"pixel_digest,decision,who,note\n{digest},keep,mika,soft but fine\n")
+    assert kaobako("decisions", "import", tmp_path / "mine.csv", "--store", store).code == 0
+    assert "decision: keep by mika, " in kaobako("versions", "why", name, "--store", store).out
+    traces = json.loads(kaobako("versions", "why", name, "--store", store, "--json").out)
+    assert [d["note"] for d in traces[0]["decisions"]] == ["soft but fine"]
+
+
+def test_an_unknown_id_gets_near_ones(kaobako: Callable[..., Any], versions: dict[str, float], store: Path) -> None:
+    name = sorted(versions)[0]
+    said = kaobako("versions", "why", name.partition("#")[0] + "#99", "--store", store)
+    assert said.code == 1
+    assert f"Near it: {name}" in said.out
