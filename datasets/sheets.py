@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from datasets.atomic import write_bytes
 from datasets.pictures import DECODER_ERRORS, FORMATS, MAX_PIXELS
 from datasets.thumbnails import SIDE
 
@@ -134,9 +135,10 @@ def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """Save as JPEG: a sheet is for looking at."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, quality=88)
+    """Save as JPEG: a sheet is for looking at. Raises OSError; the file is whole or not there."""
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="JPEG", quality=88)
+    write_bytes(path, buffer.getvalue())
 
 
 def encode_data_uri(sheet: Image.Image, limit: int = 110_000) -> str:

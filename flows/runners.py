@@ -15,7 +15,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from datasets.errors import KaobakoError
 from flows.recipe import MEASURED_STAGES, SHARD_TASKS
 from tasks.build import RunShards
-from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.shards import ShardRef, ShardResult, end_with_parent, measure_shard
 from tasks.stage import Stage
 
 
@@ -78,7 +78,7 @@ def run_locally(runner: Runner, workers: int) -> RunShards:
 
 def _executor(runner: Runner, workers: int) -> Executor:
     if runner is Runner.PROCESSES:
-        return ProcessPoolExecutor(worker_count(workers), mp_context=get_context("spawn"))
+        return ProcessPoolExecutor(worker_count(workers), get_context("spawn"), initializer=end_with_parent)
     return ThreadPoolExecutor(worker_count(workers), thread_name_prefix="shard")
 
 

@@ -18,7 +18,8 @@ from datasets.cache import INPUT
 from datasets.decisions import current_decisions
 from datasets.errors import StoreError
 from datasets.lock import Lease, hold_dataset
-from datasets.sources.read import read_posts
+from datasets.sources.listing import SourceListing
+from datasets.sources.read import list_source, read_posts
 from datasets.store import Store
 from datasets.version import Version, scratch_folder
 from tasks import fingerprint
@@ -72,8 +73,9 @@ def build_version(
         hold_dataset(store, plan.dataset, what, wait_seconds, lambda holder: observer.waiting_for(holder)) as lease,
         scratch_folder(store.dataset(plan.dataset), "work") as work,
     ):
-        inputs = look_at_inputs(plan, store)  # before the source is read: what changes meanwhile is new next time
-        result = _Build(plan, store, run_shards, observer, workers, work, lease).run()
+        listing = list_source(plan.source)  # once, before the source is read: what changes meanwhile is new next time
+        inputs = look_at_inputs(plan, store, listing)
+        result = _Build(plan, store, run_shards, observer, workers, work, lease).run(listing)
         remember_inputs(store, plan.dataset, inputs, result.version)
         return result
 
@@ -103,8 +105,8 @@ class _Build:
         self.opened: dict[str, int] = {}
         self.measured: dict[str, dict[str, Any]] = {}
 
-    def run(self) -> BuildResult:
-        posts = read_posts(self.plan.source)
+    def run(self, listing: SourceListing) -> BuildResult:
+        posts = read_posts(self.plan.source, listing)
         items = posts
         for stage, params in self.plan.stages:
             if not stage.enabled(params):
@@ -135,16 +137,28 @@ class _Build:
         self.measured[stage.name] = describe_measuring(stage, params, work.cache, work.digests, self.store)
         self.observer.stage_started(stage.name, len(items), sum(shard.count for shard in work.shards))
         self.opened[stage.name] = 0
+        made: dict[int, int] = {}
         for result in self.run_shards(stage, work.shards) if work.shards else ():
             self.opened[stage.name] += result.opened
+            made[result.index] = result.facts
             self.observer.shard_done(result)
         facts = work.known
         if work.shards:
             work.cache.compact()
             facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store)
+            require_rows(stage, len(facts), len(work.known) + sum(made.values()))
         if not stage.may_lack_facts:
             require_facts(stage, items, facts)
         return stage.expand(items, facts)
+
+
+def require_rows(stage: Stage, found: int, expected: int) -> None:
+    """What was measured a moment ago must be there, or it would seem to have given nothing. Raises StoreError."""
+    if found < expected:
+        raise StoreError(
+            f"{expected - found} of {expected} measurements of the stage {stage.name} are gone, though they were made. "
+            "Did something remove files from the store's cache or blobs meanwhile? Run the build again."
+        )
 
 
 def require_facts(stage: Stage, items: pa.Table, facts: pa.Table) -> None:

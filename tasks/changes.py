@@ -17,7 +17,8 @@ from datasets.atomic import write_text
 from datasets.decisions import current_decisions, digest_decisions
 from datasets.digests import digest_json
 from datasets.errors import StoreError
-from datasets.sources.read import stamp_source
+from datasets.sources.listing import SourceListing
+from datasets.sources.read import list_source
 from datasets.store import Store
 from datasets.version import MANIFEST_FILE, Version, read_version
 from tasks.plan import BuildPlan
@@ -51,14 +52,17 @@ class Changes:
         return not self.reasons
 
 
-def look_at_inputs(plan: BuildPlan, store: Store) -> Inputs:
-    """The inputs of a build as they are now. Raises KaobakoError when the source or the weights are not there."""
+def look_at_inputs(plan: BuildPlan, store: Store, listing: SourceListing | None = None) -> Inputs:
+    """The inputs of a build as they are now. listing: of the source, when it was listed already.
+
+    Raises KaobakoError when the source or the weights are not there.
+    """
     stages = [(stage, params) for stage, params in plan.stages if stage.enabled(params)]
     weights: dict[str, str] = {}
     for stage, params in stages:
         weights |= stage.weights(params, store)
     return Inputs(
-        source=stamp_source(plan.source),
+        source=(listing or list_source(plan.source)).stamp(),
         recipe=plan.recipe,
         stage_versions={stage.name: stage.version for stage, _ in stages},
         weights=dict(sorted(weights.items())),

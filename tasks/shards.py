@@ -8,9 +8,13 @@ overwrites the same file with the same rows.
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,7 @@ class ShardResult:
     stage: str
     index: int
     count: int  # inputs measured
+    facts: int  # rows that were kept of them; fewer where a file could not be read
     opened: int  # pictures opened
     seconds: float
 
@@ -77,17 +82,36 @@ def shard_task(name: str) -> Callable[[Callable[[ShardRef], ShardResult]], Task[
     )
 
 
+@cache
+def end_with_parent() -> None:
+    """In a worker process: end when the process that started it is gone, even by SIGKILL; else do nothing.
+
+    A worker only learns from its queue that nobody waits for it any more, and the queue of a killed parent is silent.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
+
+
 def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
     """Measure one shard and keep its facts in the cache."""
     if stage.measure is None or stage.facts is None:
         raise ValueError(f"stage {stage.name} measures nothing")
+    end_with_parent()
     start = time.perf_counter()
     store = Store(ref.store)
     params = stage.params(**ref.settings)
     shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights, ref.digests)
     facts = stage.measure(shard, params.for_measure())
     MeasurementCache(ref.cache, stage.facts).add(facts.table)
-    return ShardResult(ref.stage, ref.index, len(shard.items), facts.opened, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return ShardResult(ref.stage, ref.index, len(shard.items), len(facts.table), facts.opened, seconds)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Showing(StrEnum):
     PUBLISHED = "published"  # the image as it is in the version
     CROP = "crop"  # the crop before upscaling
     SOURCE = "source"  # the whole source picture
+    BOTH = "before and after"  # the two pictures side by side
     NOTHING = "nothing"  # a drawn placeholder
 
 
@@ -64,16 +65,16 @@ class MediaFinder:
             ("blob", Showing.PUBLISHED, ("width", "height")),
             ("crop_blob", Showing.CROP, ("box_w", "box_h")),
         ):
-            path = self._find_blob(row.get(column))
+            path = self.find_blob(row.get(column))
             if path is not None:
                 return Media(path, showing, row.get(size[0]), row.get(size[1]))
-        source = self._find_source(row.get("source_path"))
+        source = self.find_source(row.get("source_path"))
         if source is not None:
             return source
-        reason = row.get("reason") or "its blob is missing"
-        return Media(self._draw_placeholder(reason), Showing.NOTHING, PLACEHOLDER_SIZE, PLACEHOLDER_SIZE)
+        return self.show_reason(row.get("reason") or "its blob is missing")
 
-    def _find_blob(self, digest: str | None) -> Path | None:
+    def find_blob(self, digest: str | None) -> Path | None:
+        """The file of a blob; None when there is none."""
         if not digest:
             return None
         try:
@@ -81,7 +82,8 @@ class MediaFinder:
         except StoreError:  # collected as garbage: the next choice is shown, and `showing` tells
             return None
 
-    def _find_source(self, source_path: str | None) -> Media | None:
+    def find_source(self, source_path: str | None) -> Media | None:
+        """The source picture, if the source is here, it has it, and a browser can show it."""
         if not source_path or self.source_root is None:
             return None
         try:
@@ -91,15 +93,16 @@ class MediaFinder:
                 return None
         except (OSError, ValueError, RuntimeError):  # a name that no file system takes, a loop of links
             return None
-        size = _read_size(path)
+        size = read_size(path)
         return Media(path, Showing.SOURCE, *size) if size else None
 
-    def _draw_placeholder(self, reason: str) -> Path:
+    def show_reason(self, reason: str) -> Media:
+        """A placeholder that says why there is no picture."""
         path = self.placeholder_folder / f"{digest_bytes(reason.encode())[:16]}.png"
         if not path.exists():
             image = draw_placeholder(reason)
             write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
-        return path
+        return Media(path, Showing.NOTHING, PLACEHOLDER_SIZE, PLACEHOLDER_SIZE)
 
 
 def draw_placeholder(reason: str) -> Image.Image:
@@ -135,7 +138,7 @@ def _wrap(text: str, font: Any, width: float) -> list[str]:
     return lines
 
 
-def _read_size(path: Path) -> tuple[int, int] | None:
+def read_size(path: Path) -> tuple[int, int] | None:
     """Size as seen of a picture that a browser can show, from its header alone; None for anything else."""
     try:
         with Image.open(path, formats=SHOWABLE_FORMATS) as image:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasets.decisions import append_decisions, current_decisions
-from datasets.review.tagging import DECISION_TAGS, ReviewError, require_review
+from datasets.decisions import append_decisions, current_decisions, newest_decisions
+from datasets.review.tagging import DECISION_TAGS, DRAFT_SUFFIX, INFO_KEY, ReviewError, require_review
 from datasets.schema import DECISIONS
 
 
@@ -30,6 +30,7 @@ class NewTags:
     pixel_digest: str | None
     tags: tuple[str, ...]  # decision tags only, at least one
     changed_at: datetime  # aware
+    version: str  # whose pixels were looked at, e.g. faces@v7
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,52 @@ class PulledDecisions:
         return lines
 
 
-def pull_decisions(dataset_name: str, folder: Path, who: str, note: str | None = None) -> PulledDecisions:
-    """Append the new decisions of a review to the store's decisions folder.
+def pull_decisions(review: str, folder: Path, who: str, note: str | None = None) -> PulledDecisions:
+    """Append the new decisions of a version's review, and of its diffs with other versions, to the store's decisions.
 
-    dataset_name: of the FiftyOne dataset (`view.review_name`). folder: the store's `decisions`. who: the reviewer.
-    Pulling again adds nothing. Raises ReviewError when there is no such review; DecisionError for an empty `who`.
+    review: the name of the version's review (`records.review_name`); its diffs are found by it. folder: the store's
+    `decisions`. who: the reviewer. What was tagged in one of them and otherwise in another is no contradiction: the
+    later tag holds. Pulling again adds nothing.
+    Raises ReviewError when there is nothing to pull from; DecisionError for an empty `who`.
     """
+    reviews = _find_reviews(review)
+    if not reviews:
+        raise ReviewError(f"there is no review {review} yet: open it with `kaobako review` and decide something")
+    held = current_decisions(folder)
+    parts, tagged_in = [], []
+    for dataset in reviews:
+        tagged = find_new_tags(dataset)
+        parts.append(collect_decisions(tagged, held, who=who, note=note))
+        tagged_in.append(tagged)
+        held = newest_decisions(pa.concat_tables([held, parts[-1].rows]))
+    rows = pa.concat_tables([part.rows for part in parts])
+    file = append_decisions(folder, rows)
+    for dataset, tagged in zip(reviews, tagged_in, strict=True):
+        _remember(dataset, tagged, current_decisions(folder))
+    return PulledDecisions(
+        rows=rows,
+        contradictory=_join(part.contradictory for part in parts),
+        without_pixels=_join(part.without_pixels for part in parts),
+        superseded=_join(part.superseded for part in parts),
+        file=file,
+    )
+
+
+def _find_reviews(review: str) -> list[Any]:
+    """The fiftyone.Datasets of a version: its own review, and those of what differs between it and another version."""
     import fiftyone as fo
 
-    if not fo.dataset_exists(dataset_name):
-        raise ReviewError(f"there is no review {dataset_name} yet: open it with `kaobako review` and decide something")
-    dataset = fo.load_dataset(dataset_name)
-    version = require_review(dataset)["version"]
-    tagged = find_new_tags(dataset)
-    pulled = collect_decisions(tagged, current_decisions(folder), who=who, note=note, version=version)
-    file = append_decisions(folder, pulled.rows)
-    _remember(dataset, tagged, current_decisions(folder))
-    return PulledDecisions(pulled.rows, pulled.contradictory, pulled.without_pixels, pulled.superseded, file)
+    own = [fo.load_dataset(review)] if fo.dataset_exists(review) else []
+    diffs = [fo.load_dataset(name) for name in fo.list_datasets(f"{review}-vs-*")]
+    return own + [
+        dataset
+        for dataset in sorted(diffs, key=lambda dataset: str(dataset.name))
+        if dataset.info.get(INFO_KEY, {}).get("review") == review and not dataset.name.endswith(DRAFT_SUFFIX)
+    ]
+
+
+def _join(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({item for part in parts for item in part}))
 
 
 def find_new_tags(dataset: Any) -> list[NewTags]:
@@ -86,21 +116,24 @@ def find_new_tags(dataset: Any) -> list[NewTags]:
 
     A decision tag that was taken away is not a decision: the store's one goes on holding.
     """
-    require_review(dataset)
+    version = require_review(dataset)["version"]
     fields = ["id", "item_id", "crop_id", "pixel_digest", "decision", "tags", "last_modified_at"]
+    tagged = dataset.match_tags(DECISION_TAGS)
+    columns = tagged.values(fields)
+    # what a diff shows may be in the earlier version only
+    versions = tagged.values("version") if dataset.has_sample_field("version") else [version] * len(columns[0])
     found = []
-    for sample, item, crop, digest, built_with, tags, changed in zip(
-        *dataset.match_tags(DECISION_TAGS).values(fields), strict=True
+    for (sample, item, crop, digest, built_with, tags, changed), seen in zip(
+        zip(*columns, strict=True), versions, strict=True
     ):
         words = tuple(sorted(set(tags) & set(DECISION_TAGS)))
         if words != (built_with,):
-            found.append(NewTags(sample, item, crop, digest, words, changed.replace(tzinfo=UTC)))
+            moment = changed.replace(tzinfo=UTC)
+            found.append(NewTags(sample, item, crop, digest, words, moment, seen or version))
     return found
 
 
-def collect_decisions(
-    tagged: Iterable[NewTags], current: pa.Table, *, who: str, note: str | None, version: str
-) -> PulledDecisions:
+def collect_decisions(tagged: Iterable[NewTags], current: pa.Table, *, who: str, note: str | None) -> PulledDecisions:
     """Turn tags into rows of `schema.DECISIONS`, against the decisions that hold now (`schema.DECISIONS`)."""
     by_digest: dict[str, list[NewTags]] = defaultdict(list)
     without_pixels, contradictory, superseded, rows = [], [], [], []
@@ -128,7 +161,7 @@ def collect_decisions(
                     "who": who,
                     "decided_at": newest.changed_at,
                     "note": note,
-                    "version": version,
+                    "version": newest.version,
                     "crop_id": newest.crop_id,
                 }
             )

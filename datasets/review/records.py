@@ -67,6 +67,7 @@ REVIEW_FIELDS = (
     ReviewField("box_w", Kind.WHOLE, "measurements", "of the crop before upscaling, pixels of the source"),
     ReviewField("box_h", Kind.WHOLE, "measurements", "of the crop before upscaling, pixels of the source"),
     ReviewField("upscaled_by", Kind.TEXT, "measurements", "the upscaler, where one was needed"),
+    ReviewField("upscale_factor", Kind.REAL, "measurements", "side of the published image / side of the crop"),
     ReviewField("augmentation", Kind.TEXT, "measurements", "how it was made from its parent crop"),
     ReviewField("rating", Kind.TEXT, "post", "the post's rating"),
     ReviewField("score", Kind.WHOLE, "post", "the post's score at its source"),
@@ -77,6 +78,7 @@ REVIEW_FIELDS = (
     ReviewField("parent_crop", Kind.TEXT, "identity", "the crop that it was augmented from"),
     ReviewField("pixel_digest", Kind.TEXT, "identity", "of the crop before upscaling; a decision is keyed by it"),
     ReviewField("blob", Kind.TEXT, "identity", "digest of the published file"),
+    ReviewField("file_digest", Kind.TEXT, "identity", "of the source file; none when it was never read"),
     ReviewField("source_path", Kind.TEXT, "identity", "relative to the source's root"),
     ReviewField("showing", Kind.TEXT, "identity", "what the picture on screen is: published, crop, source or nothing"),
 )
@@ -105,6 +107,15 @@ class ReviewInputs:
 def review_name(dataset: str, number: int) -> str:
     """The FiftyOne name of a version's review, e.g. faces-v0007."""
     return f"{dataset}-v{number:04d}"
+
+
+def diff_name(review: str, before: str) -> str:
+    """The FiftyOne name of what differs between two versions, by the names of their reviews: faces-v0007-vs-v0006.
+
+    Begins with the later review's name and `-vs-`.
+    """
+    dataset, _, number = before.rpartition("-")
+    return f"{review}-vs-{number if review.rpartition('-')[0] == dataset else before}"
 
 
 def build_records(
@@ -143,26 +154,30 @@ def find_duplicate_groups(dropped: Iterable[Row]) -> dict[str, str]:
     return groups
 
 
-def choose_dropped(ledger: pa.Table, most: int, decided: Iterable[str]) -> tuple[pa.Table, dict[str, int]]:
-    """At most `most` dropped items of each stage and reason, so that a dump of millions stays a view to look at.
+def choose_rows(
+    rows: pa.Table, by: Sequence[str], most: int, decided: Iterable[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """At most `most` items of each group, so that a dump of millions stays a view to look at.
 
-    The choice is by a digest of the item's id: even over the whole, and the same at every time. Items with a decision
-    (pixel digests in `decided`) are always in. Returns the rows, and "stage: reason" -> how many were left out.
+    rows: a table with `item_id`, `pixel_digest` and the columns `by`, whose values make a group. The choice is by a
+    digest of the item's id: even over the whole, and the same at every time. Items with a decision (pixel digests in
+    `decided`) are always in. Returns the rows, and how many were left out of each group: "stage: reason" -> count.
     """
     groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     decided = set(decided)
     chosen = []
-    columns = ledger.select(["stage", "reason", "item_id", "pixel_digest"]).to_pydict()
-    for index, (stage, reason, item, digest) in enumerate(zip(*columns.values(), strict=True)):
+    columns = rows.select(["item_id", "pixel_digest", *by]).to_pydict()
+    for index, (item, digest, *values) in enumerate(zip(*columns.values(), strict=True)):
         if digest in decided:
             chosen.append(index)
         else:
-            groups[f"{stage}: {reason}"].append((hashlib.sha256(item.encode()).hexdigest(), index))
+            group = ": ".join(value for value in values if value is not None)
+            groups[group].append((hashlib.sha256(item.encode()).hexdigest(), index))
     left_out: Counter[str] = Counter()
     for name, members in sorted(groups.items()):
         chosen += [index for _, index in sorted(members)[:most]]
         left_out[name] = max(0, len(members) - most)
-    return ledger.take(pa.array(sorted(chosen), pa.int64())), dict(+left_out)
+    return rows.take(pa.array(sorted(chosen), pa.int64())), dict(+left_out)
 
 
 def describe_verdict(row: Mapping[str, Any]) -> str | None:
@@ -179,7 +194,7 @@ def describe_verdict(row: Mapping[str, Any]) -> str | None:
 
 def _build_record(row: Row, groups: Mapping[str, str], decisions: Mapping[str, Decision], media: Media) -> Row:
     decision = decisions.get(row["pixel_digest"])
-    record = {field.name: _clean(row.get(field.name)) for field in REVIEW_FIELDS}
+    record = {field.name: drop_nan(row.get(field.name)) for field in REVIEW_FIELDS}
     record.update(
         why=describe_verdict(row),
         decision=decision.value if decision else None,
@@ -194,7 +209,7 @@ def _build_record(row: Row, groups: Mapping[str, str], decisions: Mapping[str, D
     return record
 
 
-def _clean(value: Any) -> Any:
+def drop_nan(value: Any) -> Any:
     """NaN says nothing that null does not, and the App's sliders stumble over it."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

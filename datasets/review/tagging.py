@@ -10,6 +10,7 @@ from datasets.decisions import Decision
 from datasets.errors import KaobakoError
 
 INFO_KEY = "kaobako"  # in `dataset.info`: says that a FiftyOne dataset is one of our reviews, and of which version
+DRAFT_SUFFIX = "-building"  # of the name of a dataset that is not complete yet
 DECISION_TAGS = [decision.value for decision in Decision]
 
 

@@ -22,7 +22,10 @@ def pull(
     note: Annotated[str | None, typer.Option(help="Said with each of these decisions.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the keep, reject and unsure tags of a review into the store. The next build obeys them."""
+    """Bring the keep, reject and unsure tags of a review into the store. The next build obeys them.
+
+    Tags given while looking at a difference (`kaobako review NAME@V --diff OLDER`) are taken along.
+    """
     from datasets.review.commands import pull_review
     from datasets.review.records import review_name
     from datasets.store import Store

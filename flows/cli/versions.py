@@ -10,6 +10,8 @@ import typer
 from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from datasets.store import Store
     from datasets.version import Version
 
@@ -77,27 +79,38 @@ def show(reference: Reference, store: StoreOption, as_json: JsonOption = False) 
 
 
 @app.command("verify")
-def verify(reference: Reference, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Check a version to the last byte: digests, accounts, every blob. Ends with 1 when something is wrong."""
+def verify(
+    store: StoreOption,
+    reference: Annotated[str | None, typer.Argument(help="NAME, NAME@V, or a folder; all when left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check versions to the last byte: digests, accounts, every blob. Ends with 1 when something is wrong."""
     from datasets.store import Store
-    from datasets.version import read_version, store_of, verify_version
+    from datasets.version import list_versions, read_version
 
-    version = read_version(Store(store), reference)
+    versions = [read_version(Store(store), reference)] if reference else list_versions(Store(store))
+    found: dict[str, list[str]] = {}
     with progress_bars() as progress:
-        bar = progress.add_task("blobs", total=None)
-        problems = verify_version(
-            store_of(version.folder),
-            version,
-            lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+        for version in versions:
+            found[version.reference] = _verify_one(version, progress)
     if as_json:
-        print_json({"version": version.reference, "sound": not problems, "problems": problems})
+        rows = [{"version": name, "sound": not problems, "problems": problems} for name, problems in found.items()]
+        print_json(rows[0] if reference else rows)
     else:
-        for problem in problems:
-            typer.secho(problem, fg="red")
-        typer.echo(f"{version.reference} is {'sound' if not problems else f'damaged: {len(problems)} problems'}.")
-    if problems:
+        for name, problems in found.items():
+            for problem in problems:
+                typer.secho(problem, fg="red")
+            typer.echo(f"{name} is {'sound' if not problems else f'damaged: {len(problems)} problems'}.")
+    if any(found.values()):
         raise typer.Exit(1)
+
+
+def _verify_one(version: Version, progress: Progress) -> list[str]:
+    from datasets.version import store_of, verify_version
+
+    bar = progress.add_task(version.reference, total=None)
+    store = store_of(version.folder)
+    return verify_version(store, version, lambda done, total: progress.update(bar, completed=done, total=total))
 
 
 @app.command("diff")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -137,12 +138,12 @@ class Trainer:
 
     def run(self) -> TrainingResult:
         """Train until `config.kimg`, or until asked to stop; ends with a snapshot either way."""
-        batches = self.data(self.nimg)
         started = time.perf_counter() - self.seconds
         tick_started, tick_nimg = time.perf_counter(), self.nimg
         with (
             StopSignal() as stop,
             Board(self.folder.path, self.nimg) as board,
+            _reading(self.data(self.nimg)) as batches,
         ):
             while self.nimg < self.config.total_images and not stop.requested:
                 self._step(batches)
@@ -231,9 +232,9 @@ class Trainer:
 
     def _write_reals(self) -> None:
         cells: list[np.ndarray] = []
-        batches = self.data(0)
-        while len(cells) < self.columns * self.rows:
-            cells += list(self._next_batch(batches).permute(0, 2, 3, 1).cpu().numpy())
+        with _reading(self.data(0)) as batches:
+            while len(cells) < self.columns * self.rows:
+                cells += list(self._next_batch(batches).permute(0, 2, 3, 1).cpu().numpy())
         write_png(self.folder.reals_file, tile(cells[: self.columns * self.rows], self.columns))
 
     def _write_fakes(self) -> np.ndarray:
@@ -320,3 +321,14 @@ def peak_memory_gb() -> float:
     """The most memory this process has held so far, in GB (10^9 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+@contextmanager
+def _reading(batches: Iterator[np.ndarray | torch.Tensor]) -> Iterator[Iterator[np.ndarray | torch.Tensor]]:
+    """Close the reader at the end, whatever happens: one that reads ahead has threads and pictures of its own."""
+    try:
+        yield batches
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.hashing import find_near_pairs, hamming, mirrored, perceptual_hash
+from models.hashing import find_near_pairs, find_near_pairs_within, hamming, mirrored, perceptual_hash
 
 
 def discs(seed: int, side: int = 128) -> np.ndarray:
@@ -94,6 +94,19 @@ def test_the_pair_search_finds_what_comparing_all_finds(left: np.ndarray, right:
     for one, other in ((left, right), (both, both)):
         i, j = find_near_pairs(one, other, radius)
         assert list(zip(i.tolist(), j.tolist(), strict=True)) == brute_force(one, other, radius)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(hashes=clustered_hashes(), radius=st.integers(0, 15), shared=st.integers(1, 4))
+def test_the_search_within_one_set_finds_each_pair_once(hashes: np.ndarray, radius: int, shared: int) -> None:
+    """However many parts two hashes must share to be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.hashing._parts_to_share", lambda count, radius: shared)
+        i, j = find_near_pairs_within(hashes, radius)
+        expected = [(a, b) for a, b in brute_force(hashes, hashes, radius) if a < b]
+        assert list(zip(i.tolist(), j.tolist(), strict=True)) == expected
+        i, j = find_near_pairs(hashes, hashes[::-1], radius)
+        assert list(zip(i.tolist(), j.tolist(), strict=True)) == brute_force(hashes, hashes[::-1], radius)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])

@@ -1,6 +1,7 @@
-"""A little version with something dropped at every stage, drawn in code; as a program, its review or its pull.
+"""A little version with something dropped at every stage, and what differs from the one before it, drawn in code.
 
-`python fake_version.py serve FOLDER PORT` opens the App, `python fake_version.py pull FOLDER` pulls the decisions.
+As a program, `python fake_version.py serve FOLDER PORT` opens the App on its review, with the review of the diff in the
+same database; `python fake_version.py pull FOLDER` pulls the decisions of both.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from datasets.blobs import BlobFolder
+from datasets.diff import DIFF
 from datasets.digests import digest_bytes
 from datasets.review.commands import open_review, pull_review
-from datasets.review.records import ReviewInputs, review_name
+from datasets.review.database import review_database
+from datasets.review.diff_records import DiffInputs, Side
+from datasets.review.records import ReviewInputs, diff_name, review_name
 from datasets.schema import DECISIONS, LEDGER, MANIFEST, conform
 
 NAME = review_name("faces", 7)
+DIFF_NAME = diff_name(NAME, review_name("faces", 6))
 KEPT = 18
+DIFFERING = 9
 
 
 def draw_face(hue: int, size: int = 96) -> bytes:
@@ -87,7 +93,7 @@ def make_version(folder: Path) -> ReviewInputs:
     """18 kept; dropped: a post without a file, a face too small, a blurry crop, two duplicates, a low rank."""
     blobs = BlobFolder(folder / "blobs")
     source = folder / "source"
-    (source / "pictures").mkdir(parents=True)
+    (source / "pictures").mkdir(parents=True, exist_ok=True)
     kept = [
         make_row(
             f"{100 + i}#0", draw_face(i * 13), blobs, d_score=round(i * 0.31 - 2, 3), d_percentile=i * 100 / (KEPT - 1)
@@ -134,9 +140,91 @@ def make_version(folder: Path) -> ReviewInputs:
     )
 
 
+def make_diff(folder: Path) -> DiffInputs:
+    """From faces@v6 to v7: two fell to a threshold, one to a person, one with its post; one came; the rest changed."""
+    blobs = BlobFolder(folder / "blobs")
+    picture = folder / "source" / "pictures" / "201.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(draw_face(7, size=200))
+    blurred = {"cause": "threshold", "stage": "clean", "parameter": "clean.min_blur"}
+    limits = {"threshold_before": 40.0, "threshold_after": 60.0}
+    rows = [
+        *(
+            make_difference(item, blobs, "published", "clean: blurred", **blurred, **limits, value=value, detail=detail)
+            for item, value, detail in (
+                ("101#0", 52.0, "blur 52 against clean.min_blur 40 -> 60"),
+                ("107#0", 45.0, "blur 45 against clean.min_blur 40 -> 60"),
+            )
+        ),
+        make_difference("102#0", blobs, "absent", "published", cause="new_post", detail="post 102 is new"),
+        make_difference(
+            *("103#0", blobs, "published", "published"),
+            change="pixels",
+            cause="setting",
+            stage="crop",
+            parameter="crop.margin",
+            detail="crop.margin 0.2 -> 0.4",
+            enlarged=True,
+        ),
+        make_difference(
+            *("104#0", blobs, "published", "published"),
+            change="metadata",
+            cause="source_metadata_changed",
+            detail="rating general -> sensitive",
+        ),
+        make_difference("105#0", blobs, "published", "absent", cause="source_gone", detail="post 105 is gone"),
+        make_difference("106#0", blobs, "published", "clean: rejected", cause="decision", who="rin", detail="rin: no"),
+        make_difference("200", blobs, "absent", "filter: file_missing", cause="new_post", detail="post 200 is new"),
+        make_difference(
+            *("201", blobs, "filter: rating", "crop: face_too_small"), cause="setting", detail="filter.ratings"
+        ),
+    ]
+    return DiffInputs(
+        review=NAME,
+        before=Side("faces@v6", "b" * 64, None, lambda posts: {}),
+        after=Side("faces@v7", "c" * 64, folder / "source", lambda posts: {"201": "pictures/201.png"}),
+        table=pa.Table.from_pylist(rows, schema=DIFF),
+        decisions=DECISIONS.empty_table(),
+        blob_path=blobs.path,
+        placeholder_folder=folder / "review" / "placeholders",
+        comparison_folder=folder / "review" / "comparisons",
+    )
+
+
+def make_difference(
+    item: str, blobs: BlobFolder, before: str, after: str, enlarged: bool = False, **more: Any
+) -> dict[str, Any]:
+    """A row of DIFF: the change follows from the two states unless it is named; `#` in the id means that it has pixels.
+
+    enlarged: the later picture is another one, of half again the size.
+    """
+    changes = {("published", False): "removed", (False, "published"): "added", (False, False): "verdict"}
+    states = [state if state == "published" else False for state in (before, after)]
+    row = {"item_id": item, "post_id": item.split("#")[0], "change": changes.get(tuple(states)), **more}
+    for name, state in (("before", before), ("after", after)):
+        later = enlarged and name == "after"
+        has_pixels = "#" in item and state != "absent"
+        # a dropped item's crop is another file than what was published of the same pixels
+        side = 72 if "#" in item and state not in ("published", "absent") else 96
+        png = draw_face(int(row["post_id"]) * 13, 144 if later else side) if has_pixels else None
+        crop = f"pixels of {item}{' enlarged' if later else ''}".encode()
+        row |= {
+            name: state,
+            f"blob_{name}": blobs.put(png) if png else None,
+            f"pixel_digest_{name}": digest_bytes(crop) if has_pixels else None,
+        }
+    return row
+
+
 if __name__ == "__main__":
     command, where = sys.argv[1], Path(sys.argv[2])
+    review_folder = where / "review"
     if command == "serve":
-        open_review(where / "review", NAME, make_version(where), int(sys.argv[3]), lambda line: print(line, flush=True))
+        version = make_version(where)
+        with review_database(review_folder):
+            from datasets.review.diff_view import load_diff_dataset
+
+            load_diff_dataset(DIFF_NAME, make_diff(where))
+            open_review(review_folder, NAME, version, int(sys.argv[3]), lambda line: print(line, flush=True))
     else:
-        print(*pull_review(where / "review", NAME, where / "decisions", who="mika").describe(), sep="\n")
+        print(*pull_review(review_folder, NAME, where / "decisions", who="mika").describe(), sep="\n")

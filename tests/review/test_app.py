@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_version import KEPT, NAME
+from fake_version import DIFF_NAME, DIFFERING, KEPT, NAME
 
 from datasets.decisions import current_decisions
 from datasets.review import database
@@ -112,12 +112,15 @@ def test_a_click_on_keep_reaches_the_store_and_no_process_stays(app: App, chromi
 
     page.goto(f"{app.address}?view=near-duplicate-groups")
     page.get_by_text("3 samples").wait_for()
+
+    look_at_the_diff(page, app)
     page.close()
 
-    assert app.run("pull").strip() == "pulled 1 keep, 1 reject, 0 unsure"
+    assert app.run("pull").strip() == "pulled 2 keep, 1 reject, 0 unsure"
     decided = current_decisions(app.folder / "decisions").select(["crop_id", "decision", "who", "version"]).to_pylist()
     assert sorted(decided, key=lambda row: row["crop_id"]) == [
         {"crop_id": "100#0", "decision": "reject", "who": "mika", "version": "faces@v7"},
+        {"crop_id": "101#0", "decision": "keep", "who": "mika", "version": "faces@v7"},
         {"crop_id": "102#0", "decision": "keep", "who": "mika", "version": "faces@v7"},
     ]
     assert app.run("pull").strip() == "pulled 0 keep, 0 reject, 0 unsure"
@@ -132,6 +135,26 @@ def test_a_click_on_keep_reaches_the_store_and_no_process_stays(app: App, chromi
     while any(child.is_running() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [child for child in children if child.is_running()] == []
+
+
+def look_at_the_diff(page: Any, app: App) -> None:
+    """In the same App: what differs from the version before, its causes, and Keep for what a threshold took."""
+    from playwright.sync_api import expect
+
+    page.goto(app.address.replace(NAME, DIFF_NAME))
+    page.get_by_text(f"{DIFFERING} samples").wait_for()
+    for field in ("change", "cause", "sentence", "threshold_before", "threshold_after"):
+        expect(page.locator(f"[data-cy=sidebar-field-{field}]")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-cy=tag-change]", has_text="removed")).to_have_count(4, timeout=30_000)
+    expect(page.locator("[data-cy=tag-cause]", has_text="source_gone")).to_have_count(1)
+    page.screenshot(path=app.folder / "diff.png")
+
+    page.goto(f"{app.address.replace(NAME, DIFF_NAME)}?view=removed-by-threshold")
+    page.get_by_text("2 samples").wait_for()
+    expect(page.locator("[data-cy=tag-parameter]", has_text="clean.min_blur")).to_have_count(2, timeout=30_000)
+    select(page, 1)
+    press(page, "keep", "1 marked keep")
+    page.locator("[data-cy=tag-keep]").wait_for()
 
 
 def listening_addresses(processes: list[Any]) -> set[str]:

@@ -14,7 +14,7 @@ A, B = "a" * 64, "b" * 64
 
 
 def tag(item: str, digest: str | None, *tags: str, minutes: int = 0) -> NewTags:
-    return NewTags(f"id of {item}", item, item, digest, tags, NOON + timedelta(minutes=minutes))
+    return NewTags(f"id of {item}", item, item, digest, tags, NOON + timedelta(minutes=minutes), "faces@v7")
 
 
 def held(decision: str, minutes: int) -> pa.Table:
@@ -23,9 +23,7 @@ def held(decision: str, minutes: int) -> pa.Table:
 
 
 def collect(*tagged: NewTags, current: pa.Table | None = None) -> PulledDecisions:
-    return collect_decisions(
-        tagged, current if current is not None else DECISIONS.empty_table(), who="mika", note="n", version="faces@v7"
-    )
+    return collect_decisions(tagged, current if current is not None else DECISIONS.empty_table(), who="mika", note="n")
 
 
 def test_a_tag_becomes_a_decision_of_the_moment_it_was_set() -> None:

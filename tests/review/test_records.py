@@ -15,8 +15,9 @@ from datasets.review.records import (
     REVIEW_FIELDS,
     ReviewInputs,
     build_records,
-    choose_dropped,
+    choose_rows,
     describe_verdict,
+    diff_name,
     find_duplicate_groups,
     review_name,
 )
@@ -114,19 +115,21 @@ def test_a_huge_ledger_is_cut_down_evenly_and_says_so() -> None:
         for i in range(300)
     ]
     ledger = pa.Table.from_pylist(rows, schema=LEDGER)
-    chosen, left_out = choose_dropped(ledger, 20, decided=["7", "8"])
+    chosen, left_out = choose_rows(ledger, ("stage", "reason"), 20, decided=["7", "8"])
     assert left_out == {"filter: rating": 178, "filter: score": 80}
     assert {"7", "8"} <= set(chosen["item_id"].to_pylist())
     assert len(chosen) + sum(left_out.values()) == 300
     reversed_ledger = pa.Table.from_pylist(rows[::-1], schema=LEDGER)
-    again, _ = choose_dropped(reversed_ledger, 20, decided=["7", "8"])
+    again, _ = choose_rows(reversed_ledger, ("stage", "reason"), 20, decided=["7", "8"])
     assert sorted(again["item_id"].to_pylist()) == sorted(chosen["item_id"].to_pylist())
-    whole, nothing = choose_dropped(ledger, 300, decided=[])
+    whole, nothing = choose_rows(ledger, ("stage", "reason"), 300, decided=[])
     assert (len(whole), nothing) == (300, {})
 
 
 def test_the_name_sorts_by_version() -> None:
     assert review_name("faces", 7) == "faces-v0007"
+    assert diff_name("faces-v0007", "faces-v0006") == "faces-v0007-vs-v0006"
+    assert diff_name("faces-v0007", "more-faces-v0006") == "faces-v0007-vs-more-faces-v0006"
 
 
 def _with_ledger(inputs: ReviewInputs, rows: list[dict[str, Any]]) -> ReviewInputs:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ import pyarrow as pa
 import pytest
 
 from datasets.decisions import append_decisions
-from datasets.errors import KaobakoError, LockedError
+from datasets.errors import KaobakoError, LockedError, StoreError
 from datasets.lock import hold_lock
 from datasets.store import Store
 from datasets.version import count_problems, read_version, verify_version
 from tasks.build import BuildResult
 from tasks.chain import REJECTED
 from tasks.dedup import COPY_OF_REJECTED
+from tasks.shards import ShardRef, ShardResult, measure_shard
+from tasks.stage import Stage
 
 Build = Callable[..., BuildResult]
 GOOD = 16
@@ -301,6 +304,20 @@ def test_a_damaged_crop_blob_is_an_error_with_advice_not_a_dropped_picture(
         build()
     blob.unlink()
     assert build().published
+
+
+def test_facts_that_vanish_during_a_build_are_an_error_not_lost_pictures(
+    source: Path, build: Build, store: Store
+) -> None:
+    def run(stage: Stage, refs: Sequence[ShardRef]) -> Iterable[ShardResult]:
+        yield from [measure_shard(stage, ref) for ref in refs]
+        if stage.name == "crop":
+            shutil.rmtree(refs[0].cache)
+
+    with pytest.raises(StoreError, match="measurements of the stage crop are gone"):
+        build(run_shards=run)
+    assert store.version_numbers("faces") == []
+    assert len(build().version.manifest()) == GOOD
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------
