@@ -33,20 +33,28 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut. Raises OSError."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], sync: bool = True) -> None:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 
     Whatever goes wrong (an exception, a kill, a full disk), `path` holds the old content or the new, never a part.
+    sync: make it survive a power cut, too; else the caller does so later, or can bear the loss.
     Raises what `write` raises, or OSError, after the temporary file is gone. A kill leaves the temporary file behind.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         make_folder(path.parent)
         write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if sync:
+            sync_file(temporary)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):  # a failing disk may refuse this too; the first error is the one that tells
             temporary.unlink(missing_ok=True)
@@ -55,13 +63,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one step."""
+def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write `data` to `path` in one step. sync: as in write_atomically."""
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(data)
 
-    write_atomically(path, write)
+    write_atomically(path, write, sync)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-import uuid
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from datasets.atomic import write_bytes
 
 SIDE = 112  # pixels of the long side: a cell of a contact sheet
 _QUALITY = 80
@@ -33,14 +34,7 @@ class ThumbnailFolder:
         """
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"{digest!r} is not a SHA-256 digest: thumbnails are named by nothing else")
-        path = self._path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            temporary.write_bytes(encode_thumbnail(rgb))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(self._path(digest), encode_thumbnail(rgb), sync=False)
 
     def path(self, digest: str | None) -> Path | None:
         """The file of a thumbnail; None when there is none, or an empty one, as a power cut leaves it."""

@@ -108,7 +108,8 @@ def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
     store = Store(ref.store)
     params = stage.params(**ref.settings)
     shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights, ref.digests)
-    facts = stage.measure(shard, params.for_measure())
+    with store.blobs.syncing_together():  # before the facts that speak of them
+        facts = stage.measure(shard, params.for_measure())
     MeasurementCache(ref.cache, stage.facts).add(facts.table)
     seconds = time.perf_counter() - start
     return ShardResult(ref.stage, ref.index, len(shard.items), len(facts.table), facts.opened, seconds)

@@ -32,6 +32,35 @@ def test_putting_again_writes_nothing(blobs: BlobFolder) -> None:
     assert path.stat().st_mtime_ns == 1
 
 
+@pytest.mark.parametrize("damage", [b"", b"pict", b"pidture"], ids=["empty", "cut", "flipped"])
+def test_putting_again_mends_a_damaged_blob(blobs: BlobFolder, damage: bytes) -> None:
+    """A power cut leaves a file shorter than it was meant to be, if it was not synced."""
+    path = blobs.path(blobs.put(b"picture"))
+    path.write_bytes(damage)
+    blobs.put(b"picture")
+    assert path.read_bytes() == b"picture"
+
+
+def test_blobs_put_together_are_synced_before_the_body_is_left(
+    blobs: BlobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = blobs.path(blobs.put(b"old"))
+    synced: list[str] = []
+    really_sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        really_sync(descriptor)
+
+    monkeypatch.setattr("datasets.atomic.os.fsync", watch)
+    with blobs.syncing_together():
+        paths = {old, *(blobs.path(blobs.put(data)) for data in (b"old", b"new", b"newer"))}
+        assert not {str(path) for path in paths} & set(synced)
+    assert {str(path) for path in (*paths, *(path.parent for path in paths))} <= set(synced)
+    synced.clear()
+    assert str(blobs.path(blobs.put(b"alone")).parent) in synced
+
+
 def test_a_missing_blob_is_an_error_that_says_what_to_do(blobs: BlobFolder) -> None:
     with pytest.raises(StoreError, match="Run the build again"):
         blobs.path("0" * 64)
