@@ -77,14 +77,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet (zstd, with a checksum for each page) to `path` in one step."""
+def write_parquet(path: Path, table: pa.Table, rows_per_group: int | None = None) -> None:
+    """Write a table as Parquet (zstd, with a checksum for each page) to `path` in one step.
 
-    write_atomically(path, lambda temporary: write_table(temporary, table))
+    rows_per_group: smaller groups let a reader of few rows of a sorted table skip the others.
+    """
+    write_atomically(path, lambda temporary: write_table(temporary, table, rows_per_group))
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, rows_per_group: int | None = None) -> None:
     """Write a table as Parquet into a file, as part of a write that is made atomic around it."""
     # Arrow itself would write every page header with a call of its own, and lose the cause of a failing close
     with path.open("wb", buffering=_BUFFER) as stream:
-        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, stream, rows_per_group, compression="zstd", write_page_checksum=True)

@@ -137,28 +137,32 @@ def import_csv(path: Path, who: str | None = None, now: datetime | None = None) 
     """Read decisions from a CSV file with a header; append_decisions puts them into a store.
 
     Needed columns: pixel_digest and decision. Where `who` or `decided_at` is missing or empty, the given `who` and
-    the present (or `now`) stand in. Times are ISO 8601 with a zone, e.g. 2026-11-22T17:30:00+00:00.
+    the present (or `now`) stand in; of such rows a later line is newer. Times are ISO 8601 with a zone, e.g.
+    2026-11-22T17:30:00+00:00.
     Raises DecisionError, with the line, for anything that is not a sound decision; OSError when unreadable.
     """
     moment = now or datetime.now(UTC)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark in front
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
     except UnicodeDecodeError as error:
         raise DecisionError(f"{path.name} is not UTF-8 text: save it as CSV UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=""))  # a note's own line breaks stay as they are
     unknown = [name for name in reader.fieldnames or () if name not in DECISIONS.names]
     lacking = [name for name in ("pixel_digest", "decision") if name not in (reader.fieldnames or ())]
     if unknown or lacking:
         wrong = f"does not know {', '.join(unknown)}" if unknown else f"lacks {', '.join(lacking)}"
         raise DecisionError(f"{path.name} {wrong}: its columns may be {', '.join(DECISIONS.names)}")
     rows = []
-    for record in reader:
-        line = f"{path.name} line {reader.line_num}"
-        row = _parse_record(record, line, who, moment)
-        problem = _find_problem(row, moment + CLOCK_TOLERANCE)
-        if problem:
-            raise DecisionError(f"{line}: {problem}")
-        rows.append(row)
+    try:
+        for record in reader:
+            line = f"{path.name} line {reader.line_num}"
+            row = _parse_record(record, line, who, moment + timedelta(microseconds=reader.line_num))
+            problem = _find_problem(row, moment + CLOCK_TOLERANCE)
+            if problem:
+                raise DecisionError(f"{line}: {problem}")
+            rows.append(row)
+    except csv.Error as error:
+        raise DecisionError(f"{path.name} line {reader.line_num}: {error}; was a quote left open?") from error
     return pa.Table.from_pylist(rows, schema=DECISIONS)
 
 
@@ -166,10 +170,13 @@ def _parse_record(record: dict[str | None, Any], line: str, who: str | None, mom
     if None in record or None in record.values():
         raise DecisionError(f"{line}: has another number of fields than the header; put text with commas in quotes")
     row: dict[str, Any] = {name: (record.get(name) or "").strip() or None for name in DECISIONS.names}
+    row["note"] = record.get("note") or None  # as it was written, so that an export reads back as it is
     row["who"] = row["who"] or who
     try:
         row["decided_at"] = datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else moment
-    except ValueError as error:
+        if row["decided_at"].tzinfo is not None:
+            row["decided_at"] = row["decided_at"].astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise DecisionError(f"{line}: decided_at is not an ISO 8601 time: {row['decided_at']!r}") from error
     if row["decided_at"].tzinfo is None:
         raise DecisionError(f"{line}: decided_at has no time zone; write e.g. {moment:%Y-%m-%dT%H:%M:%S}+00:00")

@@ -1,4 +1,4 @@
-"""Labels out of tags: a manifest's tags as the numbers that training, grouping and exports take."""
+"""Labels out of tags and columns: what a manifest says, as the numbers that training, grouping and exports take."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 from datasets.errors import KaobakoError
 
-NO_CLASS = -1  # none of the tags
+NO_CLASS = -1  # none of the tags, or a null
 SEVERAL_CLASSES = -2  # more than one of them
 
 
 class LabelError(KaobakoError):
-    """A list of tags that labels cannot be made of."""
+    """Tags, or a column, that labels cannot be made of; or labels that cannot be trained on."""
 
 
 def tag_labels(manifest: pa.Table, tags: Sequence[str]) -> np.ndarray:
@@ -42,6 +42,21 @@ def class_labels(manifest: pa.Table, tags: Sequence[str]) -> np.ndarray:
     labels[rows] = columns
     labels[np.bincount(rows, minlength=len(manifest)) > 1] = SEVERAL_CLASSES
     return labels
+
+
+def column_labels(manifest: pa.Table, column: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The distinct values of a column of strings, sorted, and which of them each row has.
+
+    The rows are int64 (N,): an index of the values, NO_CLASS where the column is null. Raises LabelError when there is
+    no such column, or when it does not hold strings.
+    """
+    strings = [field.name for field in manifest.schema if pa.types.is_string(field.type)]
+    if column not in strings:
+        what = "does not hold words" if column in manifest.column_names else "is not in the manifest"
+        raise LabelError(f"classes cannot be made of {column}: it {what}. Name one of {', '.join(strings)}.")
+    values: list[str] = sorted(pc.unique(manifest[column].drop_null()).to_pylist())
+    found = pc.index_in(manifest[column], value_set=pa.array(values, pa.string()), skip_nulls=True)
+    return tuple(values), pc.fill_null(found, NO_CLASS).to_numpy().astype(np.int64)
 
 
 def _find_tags(manifest: pa.Table, tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from datasets.digests import digest_bytes
 from datasets.errors import StoreError
+from datasets.labels import LabelError
 from datasets.pictures import DECODER_ERRORS, UnreadablePictureError, decode_picture
 from datasets.store import Store
 from datasets.version import Version
@@ -97,14 +98,18 @@ class VersionReader:
 
         resize(rgb, width, height): how; the one that scoring uses, so that both see the same pixels.
         mirror: show half of the samples mirrored. labels: one row per picture in the manifest's order, such as
-        `tag_labels` gives; left out, every label is empty. workers: none is one per core. prefetch: 0 decodes a
+        `tag_labels` gives; left out, every label is empty. Negative whole numbers are refused: they stand for "no
+        class" and "several". workers: none is one per core. prefetch: 0 decodes a
         batch only when it is asked for. cache_bytes: room for decoded pictures, 0 for none; the first pictures of the
         manifest that fit are kept. None of these three changes a sample.
-        Raises StoreError for a version that cannot be trained on, ValueError for labels of another length.
+        Raises StoreError for a version that cannot be trained on, LabelError for pictures without one class,
+        ValueError for labels of another length and for settings that make no sense.
         """
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
         if min(prefetch, cache_bytes) < 0:
             raise ValueError(f"prefetch and cache_bytes must be at least 0, got {prefetch} and {cache_bytes}")
-        manifest = version.manifest()
+        manifest = version.sound_manifest()
         self.count = len(manifest)
         self.resolution = resolution
         self.resize = resize
@@ -116,6 +121,7 @@ class VersionReader:
         self._labels = np.empty((self.count, 0), np.float32) if labels is None else np.asarray(labels)
         if len(self._labels) != self.count:
             raise ValueError(f"{len(self._labels)} labels for the {self.count} pictures of {self._reference}")
+        self._check_labels(manifest)
         self._store = store
         self._sides = manifest["width"].to_numpy()
         self._blobs: pa.Array = manifest["blob"].combine_chunks()  # Arrow's strings take half of Python's room
@@ -137,6 +143,18 @@ class VersionReader:
                 f"{len(wrong)} of {self.count} pictures of {self._reference} are not squares of at least "
                 f"{self.resolution} px ({some}{', …' if len(wrong) > _NAMED else ''}). "
                 f"Build with upscale.size={self.resolution} or more, or train smaller."
+            )
+
+    def _check_labels(self, manifest: pa.Table) -> None:
+        if not np.issubdtype(self._labels.dtype, np.signedinteger):
+            return
+        wrong = np.flatnonzero((self._labels < 0).reshape(self.count, -1).any(axis=1))
+        if len(wrong):
+            some = ", ".join(manifest["crop_id"].take(wrong[:_NAMED]).to_pylist())
+            raise LabelError(
+                f"{len(wrong)} of {self.count} pictures of {self._reference} have a negative label ({some}"
+                f"{', …' if len(wrong) > _NAMED else ''}): -1 is no class, -2 is several. Tag each with exactly one "
+                "of the classes, or leave them out of the dataset."
             )
 
     def batches(self, batch: int, seed: int, start_index: int = 0) -> Generator[np.ndarray, None, None]:

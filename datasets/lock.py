@@ -35,6 +35,9 @@ STEP_BACK = 2.0  # seconds that `gc` gives a build, that has just begun, to see 
 LOCK_FILE = "lock.json"
 STORE_LOCK_FILE = "gc.lock.json"
 
+# what os.link says on a disk without hard links: exFAT, FUSE, network shares
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
 Waiting = Callable[[dict[str, Any]], None]  # told of each holder that is waited for, once
 
 
@@ -208,10 +211,7 @@ def _look_in_turn(path: Path) -> Look | None:
 
 
 def _take(path: Path, content: dict[str, Any], watch: Watch) -> Lease | tuple[Look, Standing] | None:
-    """Take the lock, or return who is in the way; None when somebody was, and it is worth trying at once again.
-
-    The hard link makes taking it one indivisible step.
-    """
+    """Take the lock, or return who is in the way; None when somebody was, and it is worth trying at once again."""
     with _turn(path):
         if (look := look_at(path)) is not None:
             standing = watch.judge(look)
@@ -219,19 +219,48 @@ def _take(path: Path, content: dict[str, Any], watch: Watch) -> Lease | tuple[Lo
                 return look, standing
             if not _bury(path, look, content["token"]):
                 return None
-        mine = path.with_name(f".{path.name}.{content['token']}")
-        descriptor = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        said = json.dumps(content).encode()
         try:
-            _fill(descriptor, json.dumps(content).encode())
-            os.link(mine, path)
-        except BaseException as error:
-            os.close(descriptor)
-            if isinstance(error, FileExistsError):
-                return None
-            raise
-        finally:
-            mine.unlink()
-        return Lease(path, descriptor)
+            return _take_by_link(path, said, content["token"])
+        except FileExistsError:
+            return None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        try:
+            return _take_in_place(path, said)
+        except FileExistsError:
+            return None
+
+
+def _take_by_link(path: Path, content: bytes, token: str) -> Lease:
+    """A lease that appears whole: the hard link makes taking it one indivisible step. Raises OSError."""
+    mine = path.with_name(f".{path.name}.{token}")
+    descriptor = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        _fill(descriptor, content)
+        os.link(mine, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        mine.unlink()
+    return Lease(path, descriptor)
+
+
+def _take_in_place(path: Path, content: bytes) -> Lease:
+    """A lease where there are no hard links: made in one step, filled in the next.
+
+    Between them it names nobody to processes that are not kept out by our turn, but it holds. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        _fill(descriptor, content)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink()
+        raise
+    return Lease(path, descriptor)
 
 
 def _fill(descriptor: int, content: bytes) -> None:
@@ -259,10 +288,22 @@ def _bury(path: Path, dead: Look, token: str) -> bool:
     look = look_at(grave)
     alive = look is not None and look.mark != dead.mark
     if alive:
-        with suppress(FileExistsError):  # another taker may have been faster still; its lease stays
-            os.link(grave, path)
-    grave.unlink()
+        _put_back(grave, path)
+    grave.unlink(missing_ok=True)
     return not alive
+
+
+def _put_back(grave: Path, path: Path) -> None:
+    """Give a living lease its place again; another taker may have been faster still, then that one's stays."""
+    try:
+        os.link(grave, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if not path.exists():  # our turn keeps others out from here to the renaming
+            grave.rename(path)
 
 
 def _release(lease: Lease) -> None:

@@ -28,6 +28,7 @@ LEDGER_FILE = "ledger.parquet"
 LINEAGE_FILE = "version.json"
 CARD_FILE = "README.md"
 _VERIFIED_AT_ONCE = 256  # blobs
+_ROWS_PER_GROUP = 20_000  # `versions why` reads those with its post alone
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,24 @@ class Version:
     def manifest(self) -> pa.Table:
         """One row per published sample (schema MANIFEST), in order of crop_id."""
         return pq.read_table(self.folder / MANIFEST_FILE)
+
+    def sound_manifest(self) -> pa.Table:
+        """The manifest, once its file was held against the digest that version.json says.
+
+        Raises StoreError when it was changed since it was published, or cannot be read.
+        """
+        said = self.lineage.get("files", {}).get(MANIFEST_FILE)
+        try:
+            found = digest_file(self.folder / MANIFEST_FILE)
+            if said is None or found == said:
+                return self.manifest()
+            why = f"its bytes are {found}, version.json says {said}"
+        except (OSError, pa.ArrowException) as error:
+            why = str(error)
+        raise StoreError(
+            f"the {MANIFEST_FILE} of {self.reference} is not the one that was published ({why}). "
+            f"`kaobako versions verify {self.reference}` lists what is wrong; restore it from a backup or build again."
+        )
 
     def ledger(self) -> pa.Table:
         """One row per dropped item (schema LEDGER), in order of stage and item."""
@@ -77,8 +96,14 @@ def read_version(store: Store, reference: str) -> Version:
 
 
 def store_of(version_folder: Path) -> Store:
-    """The store that a version's folder lies in: <store>/datasets/<name>/v0007."""
-    return Store(version_folder.resolve().parents[2])
+    """The store that a version's folder lies in: <store>/datasets/<name>/v0007.
+
+    The path counts as it is written: <store>/datasets may be a link to another disk, where no blobs are. Only a path
+    that does not say where it lies (a link to one version, `..`) is followed.
+    """
+    folder = version_folder.absolute()
+    written = len(folder.parts) > 3 and folder.parts[-3] == "datasets" and ".." not in folder.parts[-3:]
+    return Store((folder if written else folder.resolve()).parents[2])
 
 
 def list_versions(store: Store, name: str | None = None) -> list[Version]:
@@ -92,6 +117,16 @@ def ledger_digest(ledger: pa.Table) -> str:
     return digest_rows(ledger, ("item_id", "stage", "reason", "value", "threshold", "related"), order_by="item_id")
 
 
+def require_whole(version: Version) -> None:
+    """See that a version's files are there and can be opened. Raises StoreError. (verify_version reads them all.)"""
+    try:
+        for name in (MANIFEST_FILE, LEDGER_FILE):
+            pq.read_metadata(version.folder / name)
+        (version.folder / CARD_FILE).stat()
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{version.reference} is not whole: {error}. Build again, or restore it.") from error
+
+
 def find_unchanged(store: Store, name: str, lineage: dict[str, Any]) -> Version | None:
     """The newest version, if a new one would say the same: equal content, ledger, recipe and stage versions."""
     numbers = store.version_numbers(name)
@@ -99,6 +134,7 @@ def find_unchanged(store: Store, name: str, lineage: dict[str, Any]) -> Version 
         return None
     try:
         newest = read_version(store, f"{name}@v{numbers[-1]}")
+        require_whole(newest)
     except StoreError:
         return None  # damaged: a new version is the way out
     same = ("content_digest", "ledger_digest", "recipe_digest", "stage_versions", "weights")
@@ -142,11 +178,11 @@ def publish_version(
     lineage = {"version": f"{name}@v{number}", **lineage}
     folder = store.dataset(name)
     with scratch_folder(folder, "staging") as staging:
-        write_parquet(staging / LEDGER_FILE, ledger)
+        write_parquet(staging / LEDGER_FILE, ledger, _ROWS_PER_GROUP)
         write_card(staging, manifest, ledger, lineage)
         _sync_files(staging)
         draft = staging / f".{MANIFEST_FILE}"
-        write_parquet(draft, manifest)
+        write_parquet(draft, manifest, _ROWS_PER_GROUP)
         lineage["files"] = {LEDGER_FILE: digest_file(staging / LEDGER_FILE), MANIFEST_FILE: digest_file(draft)}
         write_text(staging / LINEAGE_FILE, json.dumps(lineage, indent=2, ensure_ascii=False) + "\n")
         draft.rename(staging / MANIFEST_FILE)

@@ -107,6 +107,7 @@ def summarise(result: BuildResult) -> dict[str, Any]:
         "folder": version.folder.as_posix(),
         "counts": result.counts,
         "opened": result.opened,
+        "unread": result.unread,
     }
 
 

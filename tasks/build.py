@@ -24,11 +24,11 @@ from datasets.store import Store
 from datasets.version import Version, scratch_folder
 from tasks import fingerprint
 from tasks.chain import Chain, make_manifest
-from tasks.changes import look_at_inputs, remember_inputs
+from tasks.changes import forget_inputs, look_at_inputs, remember_inputs
 from tasks.lineage import describe_measuring, summarise_chain
 from tasks.plan import BuildPlan
 from tasks.publish import publish
-from tasks.shards import ShardRef, ShardResult, name_inputs, sound_facts, split_open_work
+from tasks.shards import ShardRef, ShardResult, lacks_facts, name_inputs, sound_facts, split_open_work
 from tasks.stage import Stage, StageParams
 
 RunShards = Callable[[Stage, Sequence[ShardRef]], Iterable[ShardResult]]
@@ -58,6 +58,7 @@ class BuildResult:
     published: bool  # False: nothing differed from the newest version, which is `version`
     counts: dict[str, dict[str, Any]]
     opened: dict[str, int] = field(default_factory=dict)  # pictures opened, per stage
+    unread: int = 0  # files that could not be read just now: the next build tries again
 
 
 def build_version(
@@ -76,7 +77,10 @@ def build_version(
         listing = list_source(plan.source)  # once, before the source is read: what changes meanwhile is new next time
         inputs = look_at_inputs(plan, store, listing)
         result = _Build(plan, store, run_shards, observer, workers, work, lease).run(listing)
-        remember_inputs(store, plan.dataset, inputs, result.version)
+        if result.unread:
+            forget_inputs(store, plan.dataset)  # its stamp is the same tomorrow, when it may be readable again
+        else:
+            remember_inputs(store, plan.dataset, inputs, result.version)
         return result
 
 
@@ -104,6 +108,7 @@ class _Build:
         self.chain = Chain(self.decisions)
         self.opened: dict[str, int] = {}
         self.measured: dict[str, dict[str, Any]] = {}
+        self.unread = 0
 
     def run(self, listing: SourceListing) -> BuildResult:
         posts = read_posts(self.plan.source, listing)
@@ -117,7 +122,7 @@ class _Build:
         found = summarise_chain(self.plan, posts, self.chain.counts, self.measured, self.decisions)
         before = self.store.version_numbers(self.plan.dataset)
         version = publish(self.plan, self.store, make_manifest(items), self.chain.ledger(), found, self.lease)
-        return BuildResult(version, version.number not in before, self.chain.counts, self.opened)
+        return BuildResult(version, version.number not in before, self.chain.counts, self.opened, self.unread)
 
     def run_stage(self, stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
         """Measure what was never measured, judge everything, and return what stays."""
@@ -147,7 +152,9 @@ class _Build:
             work.cache.compact()
             facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store)
             require_rows(stage, len(facts), len(work.known) + sum(made.values()))
-        if not stage.may_lack_facts:
+        if stage.may_lack_facts:
+            self.unread += int(pc.sum(lacks_facts(items, facts)).as_py() or 0)
+        else:
             require_facts(stage, items, facts)
         return stage.expand(items, facts)
 

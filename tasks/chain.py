@@ -37,7 +37,7 @@ class Chain:
         inputs: how many items came in, before the stage split them. items: with the stage's facts.
         """
         items = self._add_decisions(items)
-        verdicts = overrule(items, stage.decide(items, params), rejects=stage.compares)
+        verdicts = overrule(items, stage.decide(items, params), stage.compares)
         self.counts[stage.name] = count_verdicts(inputs, verdicts)
         self._fallen.append(make_ledger(stage.name, items, verdicts))
         return items.filter(verdicts["keep"])
@@ -56,19 +56,21 @@ class Chain:
         return items.append_column("decided_by", self._decisions["who"].take(rows))
 
 
-def overrule(items: pa.Table, verdicts: pa.Table, rejects: bool) -> pa.Table:
+def overrule(items: pa.Table, verdicts: pa.Table, compared: bool) -> pa.Table:
     """Verdicts after human decisions.
 
     Keep beats every automatic verdict but one: it is said of pixels, and an exact copy falls because the same pixels
-    are in already. Reject drops what is still in after the items were compared with each other (`rejects`): until
-    then a rejected crop stands for its copies, or the next copy of it would be published in its place.
+    are in already. Reject drops a crop once the crops were compared with each other (`compared`): until then nothing
+    else drops it, for it stands for its copies, or the next one would be published in its place.
     """
     if "decision" not in items.column_names:
         return verdicts
     decision = pc.fill_null(items["decision"], "").combine_chunks()
     is_copy = pc.fill_null(pc.equal(verdicts["reason"].combine_chunks(), EXACT_COPY), False)
     kept = pc.and_(pc.equal(decision, "keep"), pc.invert(is_copy))
-    rejected = pc.and_(pc.equal(decision, "reject"), pa.scalar(rejects))
+    rejected = pc.equal(decision, "reject")
+    if not compared:
+        kept, rejected = pc.or_(kept, rejected), pc.and_(rejected, pa.scalar(False))
     if not pc.or_(pc.any(kept), pc.any(rejected)).as_py():
         return verdicts
     spoken = pc.or_(kept, rejected)

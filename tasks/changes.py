@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.atomic import write_text
@@ -20,7 +21,7 @@ from datasets.errors import StoreError
 from datasets.sources.listing import SourceListing
 from datasets.sources.read import list_source
 from datasets.store import Store
-from datasets.version import MANIFEST_FILE, Version, read_version
+from datasets.version import LEDGER_FILE, MANIFEST_FILE, Version, read_version, require_whole
 from tasks.plan import BuildPlan
 from tasks.provenance import git_commit, library_versions
 
@@ -77,6 +78,11 @@ def remember_inputs(store: Store, dataset: str, inputs: Inputs, version: Version
     write_text(store.dataset(dataset) / CHECKED_FILE, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
 
+def forget_inputs(store: Store, dataset: str) -> None:
+    """Make the next build look at everything. Under the dataset's lock."""
+    (store.dataset(dataset) / CHECKED_FILE).unlink(missing_ok=True)
+
+
 def look_for_changes(plan: BuildPlan, store: Store) -> Changes:
     """What is new for a build of this plan."""
     numbers = store.version_numbers(plan.dataset)
@@ -84,6 +90,7 @@ def look_for_changes(plan: BuildPlan, store: Store) -> Changes:
         return Changes(("this dataset has no version yet",), None)
     try:
         version = read_version(store, f"{plan.dataset}@v{numbers[-1]}")
+        require_whole(version)
         missing = count_missing_blobs(store, version)
     except (StoreError, OSError, ValueError) as error:
         return Changes((f"the newest version is damaged: {error}",), None)
@@ -97,9 +104,13 @@ def look_for_changes(plan: BuildPlan, store: Store) -> Changes:
 
 
 def count_missing_blobs(store: Store, version: Version) -> int:
-    """How many of a version's blobs are not in the store, by one listing."""
-    column = pq.read_table(version.folder / MANIFEST_FILE, columns=["blob"])["blob"]
-    return len(set(column.to_pylist()) - store.blobs.digests())
+    """How many of the blobs that a version names, in its manifest or its ledger, are not in the store."""
+    named: set[str | None] = set()
+    for name, columns in ((MANIFEST_FILE, ["blob"]), (LEDGER_FILE, ["blob", "crop_blob"])):
+        table = pq.read_table(version.folder / name, columns=columns)
+        for column in columns:
+            named.update(pc.unique(table[column]).to_pylist())
+    return len(named - {None} - store.blobs.digests())
 
 
 def _read_inputs(store: Store, dataset: str, version: Version) -> dict[str, Any] | None:

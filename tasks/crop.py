@@ -131,8 +131,9 @@ def name_weights(params: CropParams, store: Store) -> dict[str, str]:
 def measure(posts: Shard, params: CropParams) -> Facts:
     """The crops of each picture, cut out and stored as PNG blobs with thumbnails: one row of FACTS per distinct file.
 
-    A file that gives no pixels is a row with its defect. One that cannot be read at all (it vanished, the disk failed)
-    gets no row, so that the next build tries again; this one drops the post. Each file is read and decoded once.
+    A file that gives no pixels is a row with its defect. One that cannot be read at all (it vanished or was changed
+    since its digest was taken, the disk failed) gets no row, so that the next build tries again; this one drops the
+    post. Each file is read and decoded once.
     """
     detector = None
     if params.method is not CropMethod.WHOLE:
@@ -142,7 +143,7 @@ def measure(posts: Shard, params: CropParams) -> Facts:
     for row in posts.rows():
         try:
             picture = open_picture(posts.source_root, row["source_path"], row[INPUT], params.background)
-        except OSError as error:
+        except (OSError, SourceError) as error:
             log.warning("%s cannot be read: %s", row["source_path"], error)
             continue
         except UnreadablePictureError as error:
@@ -259,7 +260,11 @@ def decide(crops: pa.Table, params: CropParams) -> pa.Table:
     """Verdicts on crops, and on posts that gave none."""
     verdicts = Verdicts(crops)
     unread = pc.and_(pc.is_null(crops["true_format"]), pc.is_null(crops["defect"]))  # nothing was found out
-    verdicts.drop(unread.to_numpy(zero_copy_only=False), Defect.UNREADABLE_FILE, detail="the file could not be read")
+    verdicts.drop(
+        unread.to_numpy(zero_copy_only=False),
+        Defect.UNREADABLE_FILE,
+        detail="the file could not be read, or was changed meanwhile",
+    )
     broken = pc.is_valid(crops["defect"]).to_numpy(zero_copy_only=False)
     defects = crops["defect"].to_numpy(zero_copy_only=False)
     verdicts.drop(broken, defects, detail=crops["defect_detail"].to_numpy(zero_copy_only=False))

@@ -53,7 +53,7 @@ def compare_plans(
     forecasts = forecast_build(before, store, told), forecast_build(after, store, told)
     with tempfile.TemporaryDirectory(prefix="kaobako-tune-") as folder:
         drafts = [
-            forecast.write_draft(Path(folder) / name, plan.dataset)
+            forecast.write_draft(Path(folder) / name / "datasets" / plan.dataset / "v0000", plan.dataset)
             for forecast, name, plan in zip(forecasts, ("before", "after"), (before, after), strict=True)
         ]
         changes = diff_versions(drafts[0], drafts[1])
@@ -65,7 +65,8 @@ def compare_plans(
 def _is_open(changes: pa.Table, unmeasured: pa.Table) -> pa.ChunkedArray:
     """Which rows speak of an item, or of a crop of a post, that was never measured far enough for a verdict."""
     names = pc.unique(unmeasured["item_id"])  # of a post without crops the item is the post
-    return pc.or_(pc.is_in(changes["item_id"], value_set=names), pc.is_in(changes["post_id"], value_set=names))
+    parents = pc.replace_substring_regex(changes["item_id"], r"(#\d+)\+.*$", r"\1")  # of 12#0+mirror: 12#0
+    return pc.or_(pc.is_in(parents, value_set=names), pc.is_in(changes["post_id"], value_set=names))
 
 
 def count_stages(tuning: Tuning) -> list[dict[str, Any]]:
@@ -82,8 +83,11 @@ def count_stages(tuning: Tuning) -> list[dict[str, Any]]:
     return rows
 
 
-def write_pictures(tuning: Tuning, store: Store, folder: Path) -> list[Path]:
-    """The histograms, the contact sheet and the table of changes, as files in a folder. Returns their paths."""
+def write_pictures(tuning: Tuning, store: Store, folder: Path) -> tuple[list[Path], int]:
+    """The histograms, the contact sheet and the table of changes, as files in a folder.
+
+    Returns their paths, and how many pictures of the sheet are blank because nobody kept their thumbnails.
+    """
     write_parquet(folder / CHANGES_FILE, tuning.changes)
     written = [folder / CHANGES_FILE]
     if panels := make_panels(tuning):
@@ -94,7 +98,8 @@ def write_pictures(tuning: Tuning, store: Store, folder: Path) -> list[Path]:
         _section("would drop", tuning.crossing(Change.REMOVED), store),
     ]
     save_sheet(draw_sections(sections), folder / SHEET_FILE)
-    return [*written, folder / SHEET_FILE]
+    blank = sum(cell.path is None for section in sections for cell in section.cells)
+    return [*written, folder / SHEET_FILE], blank
 
 
 def make_panels(tuning: Tuning) -> list[Panel]:

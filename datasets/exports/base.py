@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from datasets.atomic import write_bytes
 from datasets.exports.plan import ExportPlan, Labels
 from datasets.exports.preflight import Header
 from datasets.exports.staging import Staging
@@ -53,6 +54,16 @@ class Exporter(ABC):
         """The file of the export that says which version it is."""
         del plan
         return PROVENANCE
+
+    def picture_sizes(self, plan: ExportPlan) -> dict[str, int | None]:
+        """Pictures that are files of the export, by path without suffix; their bytes, None when not known."""
+        del plan
+        return {}
+
+    def member_names(self, plan: ExportPlan) -> list[str]:
+        """What a single file that is an archive holds."""
+        del plan
+        return []
 
     @abstractmethod
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
@@ -95,6 +106,20 @@ def provenance(plan: ExportPlan, exporter: Exporter, **more: Any) -> bytes:
     """The content of kaobako.json: which version, in which format, with which settings."""
     said = {**plan.describe(exporter.settings(plan)), **more}
     return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def finish_folder(job: Job, exporter: Exporter, pictures: Collection[str] = (), **more: Any) -> Path:
+    """Write the provenance of an export that is a folder, last; it knows the size of every other file.
+
+    pictures: paths of files that need no mention, their sizes are those of the blobs.
+    """
+    content = job.staging.content
+    unlisted = {*pictures, exporter.provenance_name(job.plan)}
+    found = sorted(path for path in content.rglob("*") if path.is_file())
+    sizes = {path.relative_to(content).as_posix(): path.stat().st_size for path in found}
+    listed = {path: size for path, size in sizes.items() if path not in unlisted}
+    write_bytes(content / exporter.provenance_name(job.plan), provenance(job.plan, exporter, sizes=listed, **more))
+    return content
 
 
 def metadata_rows(manifest: pa.Table) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from datasets.exports.plan import ExportPlan
 
 CARD = "README.md"
+LOAD = 'load_dataset("PATH/OF/THIS/FOLDER", split="train")'
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -15,6 +16,14 @@ _SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
+
+
+def one_split(path: str) -> list[dict[str, Any]]:
+    """Configs that say which files are the data, all of them for training.
+
+    Unsaid, Hugging Face would look for splits in the names of files and folders, where `test` or `dev` is a tag.
+    """
+    return [{"config_name": "default", "data_files": [{"split": "train", "path": path}]}]
 
 
 def write_export_card(plan: ExportPlan, load: str, configs: list[dict[str, Any]] | None = None) -> str:

@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from datasets.atomic import write_atomically, write_bytes
-from datasets.exports.base import PROVENANCE, Job, label_columns, metadata_rows, provenance, to_json
+from datasets.atomic import write_atomically
+from datasets.exports.base import Job, finish_folder, label_columns, metadata_rows, to_json
 from datasets.exports.pictures import PictureFolder
 from datasets.exports.plan import ExportPlan
 
@@ -21,8 +21,7 @@ class PlainFolder(PictureFolder):
         plan, content = job.plan, job.staging.content
         places = self.write_pictures(job)
         write_atomically(content / MANIFEST_CSV, lambda path: _write_csv(plan, places, path))
-        write_bytes(content / PROVENANCE, provenance(plan, self))
-        return content
+        return finish_folder(job, self, places)
 
 
 def _write_csv(plan: ExportPlan, places: list[str], path: Path) -> None:

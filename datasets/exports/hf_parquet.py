@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.atomic import write_atomically, write_bytes, write_text
-from datasets.exports.base import PROVENANCE, Exporter, Job, cut_shards, provenance, shard_settings
-from datasets.exports.card import CARD, write_export_card
+from datasets.atomic import write_atomically, write_text
+from datasets.exports.base import Exporter, Job, cut_shards, finish_folder, shard_settings
+from datasets.exports.card import CARD, LOAD, one_split, write_export_card
 from datasets.exports.plan import ExportPlan, Labels
 from datasets.exports.preflight import Header
 from datasets.exports.reading import map_in_order, read_blob
@@ -31,24 +31,22 @@ class HuggingFaceParquet(Exporter):
         return shard_settings(plan)
 
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
-        return sum(header.size + _OVERHEAD for header in headers)
+        return sum(header.size + _OVERHEAD for header in headers) + 2 * plan.manifest.nbytes
 
     def write(self, job: Job) -> Path:
         plan, staging = job.plan, job.staging
         sizes = [header.size for header in job.headers]
         shards = cut_shards(sizes, plan.settings.shard_pictures, plan.settings.shard_bytes)
         schema = make_schema(plan)
+        staging.require_files({name: entry["bytes"] for name, entry in staging.files.items()})
         for number, rows in enumerate(shards):
             if rows.stop <= staging.done:
                 continue
             name = f"data/train-{number:05d}-of-{len(shards):05d}.parquet"
             entry = _write_shard(job, staging.content / name, rows, schema)
             staging.checkpoint(rows.stop, {**staging.files, name: entry})
-        configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}]
-        load = 'load_dataset("PATH/OF/THIS/FOLDER", split="train")'
-        write_text(staging.content / CARD, write_export_card(plan, load, configs))
-        write_bytes(staging.content / PROVENANCE, provenance(plan, self, files=staging.files))
-        return staging.content
+        write_text(staging.content / CARD, write_export_card(plan, LOAD, one_split("data/train-*")))
+        return finish_folder(job, self, files=staging.files)
 
 
 def make_schema(plan: ExportPlan) -> pa.Schema:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.atomic import write_atomically, write_bytes, write_text
-from datasets.exports.base import PROVENANCE, Job, label_columns, metadata_rows, provenance, to_json
-from datasets.exports.card import CARD, write_export_card
+from datasets.atomic import write_atomically, write_text
+from datasets.exports.base import Job, finish_folder, label_columns, metadata_rows, to_json
+from datasets.exports.card import CARD, LOAD, one_split, write_export_card
 from datasets.exports.pictures import PictureFolder
 from datasets.exports.plan import ExportPlan, safe_name
-from datasets.exports.preflight import Header
 
 METADATA = "metadata.jsonl"
 
@@ -17,8 +16,8 @@ METADATA = "metadata.jsonl"
 class ImageFolder(PictureFolder):
     """Pictures, below a folder per class if there are classes; metadata.jsonl, README.md, kaobako.json."""
 
-    def place(self, plan: ExportPlan, row: int, header: Header) -> str:
-        name = super().place(plan, row, header)
+    def stem(self, plan: ExportPlan, row: int) -> str:
+        name = super().stem(plan, row)
         if plan.labels is None or plan.labels.kind != "classes":
             return name
         return f"{class_folder(plan.labels.names[plan.labels.values[row]])}/{name}"
@@ -27,10 +26,8 @@ class ImageFolder(PictureFolder):
         plan, content = job.plan, job.staging.content
         places = self.write_pictures(job)
         write_atomically(content / METADATA, lambda path: _write_metadata(plan, places, path))
-        load = 'load_dataset("imagefolder", data_dir="PATH/OF/THIS/FOLDER", split="train")'
-        write_text(content / CARD, write_export_card(plan, load))
-        write_bytes(content / PROVENANCE, provenance(plan, self))
-        return content
+        write_text(content / CARD, write_export_card(plan, LOAD, one_split("**")))
+        return finish_folder(job, self, places)
 
 
 def _write_metadata(plan: ExportPlan, places: list[str], path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from datasets.errors import StoreError
 from datasets.exports.base import Exporter, Job
 from datasets.exports.plan import ExportPlan
 from datasets.exports.preflight import Header, nearest_folder
@@ -23,12 +24,15 @@ class PictureFolder(Exporter):
     def __init__(self) -> None:
         self.linked = 0
 
-    def place(self, plan: ExportPlan, row: int, header: Header) -> str:
-        """The path of a row's picture inside the export."""
-        return plan.names[row] + header.suffix
+    def stem(self, plan: ExportPlan, row: int) -> str:
+        """The path of a row's picture inside the export, without its suffix."""
+        return plan.names[row]
+
+    def picture_sizes(self, plan: ExportPlan) -> dict[str, int | None]:
+        return {self.stem(plan, row): _blob_size(plan, row) for row in range(len(plan))}
 
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
-        rows = 1000 * len(headers)
+        rows = 1000 * len(headers) + 2 * plan.manifest.nbytes  # tags are of any length
         if plan.settings.link and can_link(plan):
             return rows
         return rows + sum(-(-header.size // _BLOCK) * _BLOCK for header in headers)
@@ -36,7 +40,8 @@ class PictureFolder(Exporter):
     def write_pictures(self, job: Job) -> list[str]:
         """Put all pictures into the staging folder; their paths inside it, row by row."""
         plan, staging = job.plan, job.staging
-        places = [self.place(plan, row, header) for row, header in enumerate(job.headers)]
+        places = [self.stem(plan, row) + header.suffix for row, header in enumerate(job.headers)]
+        staging.require_files({places[row]: job.headers[row].size for row in range(staging.done)})
         for folder in sorted({(staging.content / place).parent for place in places}):
             folder.mkdir(parents=True, exist_ok=True)
         self.linked = 0
@@ -73,6 +78,13 @@ def _put(plan: ExportPlan, row: int, path: Path) -> bool:
             return True
     path.write_bytes(data)
     return False
+
+
+def _blob_size(plan: ExportPlan, row: int) -> int | None:
+    try:
+        return plan.store.blobs.path(plan.blobs[row]).stat().st_size
+    except (StoreError, OSError):
+        return None  # a store may lose what an export still has
 
 
 def can_link(plan: ExportPlan) -> bool:

@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from datasets.errors import KaobakoError
 from datasets.exports.format import Format
-from datasets.labels import class_labels, tag_labels
+from datasets.labels import class_labels, column_labels, tag_labels
 from datasets.store import Store
-from datasets.version import Version
+from datasets.version import MANIFEST_FILE, Version
 
-LAYOUT = 1  # raised when an export's bytes change, so that an unfinished one of an older layout is not continued
+LAYOUT = 2  # raised when an export's bytes change, so that an unfinished one of an older layout is not continued
 
 # A crop_id of a booru, or of a file with a plain name, reads well as it is. With every other character as "_" it still
 # says what it was: dots are before the number, "#" right before it, "+" and letters after it.
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}#\d{1,6}(\+[a-z]{1,20})?", re.ASCII)
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,66}#\d{1,6}(\+[a-z]{1,20})?", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -31,15 +31,16 @@ class ExportError(KaobakoError):
 
 
 def safe_name(crop_id: str) -> str:
-    """A crop_id as a file name without a suffix: letters, digits, - and _ alone, at most 130 long.
+    """A crop_id as a file name without a suffix: letters, digits, - and _ alone, at most 95 long.
 
+    With a suffix it fits into the 100 bytes that the oldest kind of tar has for a name.
     A function of the crop_id alone: `123#0` is `123_0` in every version. Two crop_ids do not share a name, case told
     apart or not: what is not plain carries 64 bits of its SHA-256.
     """
     text = _UNSAFE.sub("_", crop_id)
     if _PLAIN.fullmatch(crop_id):
         return text
-    return f"{text.lstrip('-')[:80] or 'crop'}-{hashlib.sha256(crop_id.encode()).hexdigest()[:16]}"
+    return f"{text.lstrip('-')[:78] or 'crop'}-{hashlib.sha256(crop_id.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ class Labels:
 
     names: the classes, or the tags, in the order of their indices.
     values: int64 (N,) for classes (-1 none, -2 several), float32 (N, len(names)) for tags.
+    column: of the manifest, whose values the classes are; None for classes that are tags.
     """
 
     kind: str  # "classes" | "tags"
     names: tuple[str, ...]
     values: np.ndarray
+    column: str | None = None
 
     def of(self, row: int) -> int | list[float]:
         """A picture's label as StyleGAN's dataset.json has it: a class, or a list of 0.0 and 1.0."""
@@ -90,13 +93,17 @@ class Labels:
         return found
 
 
-def make_labels(manifest: pa.Table, tags: tuple[str, ...] = (), classes: tuple[str, ...] = ()) -> Labels | None:
-    """Labels from the tags of a manifest; None when no tag is named.
+def make_labels(
+    manifest: pa.Table, tags: tuple[str, ...] = (), classes: tuple[str, ...] = (), column: str | None = None
+) -> Labels | None:
+    """Labels from the tags of a manifest, or from a column of strings; None when none of them is named.
 
-    Raises ExportError when both kinds are named, LabelError when a tag is named twice.
+    Raises ExportError when several are named, LabelError for a tag that is named twice and a column without strings.
     """
-    if tags and classes:
-        raise ExportError("labels are either tags or classes: give --labels-tag or --classes, not both")
+    if bool(tags) + bool(classes) + (column is not None) > 1:
+        raise ExportError("labels are tags or classes: give one of --labels-tag, --classes, --classes-from, not both")
+    if column is not None:
+        return Labels("classes", *column_labels(manifest, column), column)
     if tags:
         return Labels("tags", tags, tag_labels(manifest, list(tags)))
     if classes:
@@ -139,14 +146,16 @@ class ExportPlan:
 
         settings: those that the format's bytes depend on.
         """
-        labels = None if self.labels is None else {"kind": self.labels.kind, "names": list(self.labels.names)}
+        labels: dict[str, Any] | None = None
+        if self.labels is not None:
+            labels = {"kind": self.labels.kind, "names": list(self.labels.names), "column": self.labels.column}
         return {
             "made_by": "kaobako",
             "layout": LAYOUT,
             "format": self.format.value,
             "version": self.version.reference,
             "content_digest": self.version.content_digest,
-            "manifest_digest": self.version.lineage["files"]["manifest.parquet"],
+            "manifest_digest": self.version.lineage.get("files", {}).get(MANIFEST_FILE),
             "pictures": len(self),
             "labels": labels,
             "settings": settings,
@@ -161,12 +170,16 @@ def plan_export(
     tags: tuple[str, ...] = (),
     classes: tuple[str, ...] = (),
     settings: ExportSettings | None = None,
+    column: str | None = None,
 ) -> ExportPlan:
     """A plan for a version of `store`. tags: a vector label of these; classes: one class of these per picture.
 
-    Raises ExportError for labels that contradict each other, StoreError when the version's tables cannot be read.
+    column: the values of this column are the classes. Raises ExportError for labels that contradict each other and
+    for an `out` without a name, StoreError when the version's manifest was changed or cannot be read.
     """
-    manifest = version.manifest()
-    labels = make_labels(manifest, tags, classes)
     out = Path(out).expanduser().absolute()
+    if out.name in ("", ".."):
+        raise ExportError(f"{out} is no name for something new: give --out a folder or a file that is to be made")
+    manifest = version.sound_manifest()
+    labels = make_labels(manifest, tags, classes, column)
     return ExportPlan(store, version, file_format, out, manifest, labels, settings or ExportSettings())

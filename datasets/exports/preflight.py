@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.errors import StoreError
+from datasets.digests import digest_file
 from datasets.exports.plan import ExportError, ExportPlan
 from datasets.exports.reading import map_in_order
 from datasets.exports.staging import explain_other, partial_folder, read_state
@@ -25,6 +24,8 @@ from datasets.pictures import DECODER_ERRORS
 
 _EXIF_ORIENTATION = 0x0112
 _MARGIN = 64 * 1024**2  # bytes left free on the disk
+# how a whole file ends: PNG's IEND chunk, JPEG's end of image
+_ENDS = {"PNG": bytes.fromhex("0000000049454e44ae426082"), "JPEG": b"\xff\xd9"}
 Value = TypeVar("Value")
 
 
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     UNUSED_LABEL = "unused_label"
     MISSING_BLOB = "missing_blob"
     UNREADABLE_BLOB = "unreadable_blob"
+    DAMAGED_BLOB = "damaged_blob"
     UNLIKE_MANIFEST = "unlike_manifest"
     WRONG_MODE = "wrong_mode"
     ROTATED = "rotated"
@@ -79,16 +81,21 @@ class PreflightError(ExportError):
         self.problems = problems
 
 
-def read_headers(plan: ExportPlan, progress: Callable[[int, int], None]) -> list[Header | Problem]:
-    """One header, or what is wrong with the blob, per row. No pixel is decoded. progress(done, total) per row."""
+def read_headers(
+    plan: ExportPlan, progress: Callable[[int, int], None], verify: bool = False
+) -> list[Header | Problem]:
+    """One header, or what is wrong with the blob, per row. No pixel is decoded. progress(done, total) per row.
+
+    verify: hold every blob against its digest, too, which reads them all.
+    """
     found = []
-    for header in map_in_order(lambda row: _read_header(plan, row), range(len(plan))):
+    for header in map_in_order(lambda row: _read_header(plan, row, verify), range(len(plan))):
         found.append(header)
         progress(len(found), len(plan))
     return found
 
 
-def _read_header(plan: ExportPlan, row: int) -> Header | Problem:
+def _read_header(plan: ExportPlan, row: int, verify: bool) -> Header | Problem:
     crop_id, blob = plan.crop_ids[row], plan.blobs[row]
     try:
         path = plan.store.blobs.path(blob)
@@ -96,12 +103,21 @@ def _read_header(plan: ExportPlan, row: int) -> Header | Problem:
     except (StoreError, OSError) as error:
         return Problem(crop_id, Kind.MISSING_BLOB, str(error))
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with path.open("rb") as stream, Image.open(stream, formats=("PNG", "JPEG")) as image:
             # without the condition Pillow would decode a whole PNG in search of EXIF behind the pixels
             exif = image.getexif() if "exif" in image.info else {}
             oriented = exif.get(_EXIF_ORIENTATION, 1) not in (0, 1)
+            end = _ENDS[str(image.format)]
+            stream.seek(max(0, size - len(end)))
+            whole = stream.read() == end
             suffix = ".png" if image.format == "PNG" else ".jpg"
-            return Header(image.width, image.height, image.mode, suffix, oriented, size)
+            header = Header(image.width, image.height, image.mode, suffix, oriented, size)
+        # bytes may follow a whole picture: only a file that is not what it is called is cut short
+        if (verify or not whole) and (found := digest_file(path)) != blob:
+            if whole:
+                return Problem(crop_id, Kind.DAMAGED_BLOB, f"{path.name} has been changed: its bytes are {found}")
+            return Problem(crop_id, Kind.UNREADABLE_BLOB, f"{path.name} is cut short, or its end was changed")
+        return header
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         return Problem(crop_id, Kind.UNREADABLE_BLOB, f"{path.name} has no readable PNG or JPEG header: {error}")
 
@@ -179,9 +195,10 @@ def _label_problems(plan: ExportPlan) -> Iterator[Problem]:
     else:
         used = np.isin(np.arange(len(labels.names)), labels.values)
         listed = ", ".join(labels.names)
+        none = f"none of the tags {listed}" if labels.column is None else f"its {labels.column} is null"
         for crop_id, value in zip(plan.crop_ids, labels.values.tolist(), strict=True):
             if value == NO_CLASS:
-                yield Problem(crop_id, Kind.NO_LABEL, f"none of the tags {listed}")
+                yield Problem(crop_id, Kind.NO_LABEL, none)
             elif value == SEVERAL_CLASSES:
                 yield Problem(crop_id, Kind.SEVERAL_LABELS, f"more than one of the tags {listed}")
     for name, seen in zip(labels.names, used.tolist(), strict=True):
@@ -231,21 +248,6 @@ def find_space_problems(out: Path, needed: int) -> list[Problem]:
 def nearest_folder(out: Path) -> Path:
     """The closest existing ancestor of `out`."""
     return next(parent for parent in out.parents if parent.exists())
-
-
-def is_finished(out: Path, provenance: str, export: dict[str, Any]) -> bool:
-    """Whether `out` is this very export, whole. provenance: the file (or zip member) that says so."""
-    try:
-        if out.is_dir():
-            said = json.loads((out / provenance).read_bytes())
-        elif zipfile.is_zipfile(out):
-            with zipfile.ZipFile(out) as archive:
-                said = json.loads(archive.read(provenance))
-        else:
-            return False
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return False
-    return isinstance(said, dict) and {key: said.get(key) for key in export} == export
 
 
 def count_problems(problems: list[Problem]) -> str:

@@ -29,8 +29,8 @@ def read_blob(plan: ExportPlan, row: int) -> bytes:
         raise ExportError(f"the picture of {crop_id}, blob {blob}, cannot be read: {error}") from error
     if (found := digest_bytes(data)) != blob:
         raise ExportError(
-            f"the picture of {crop_id}, blob {blob}, is damaged: its bytes are {found}. Run `kaobako versions verify "
-            f"{plan.version.reference}`, delete the damaged blobs, build again, and run the same export again."
+            f"the picture of {crop_id}, blob {blob}, is damaged: its bytes are {found}. The same command with "
+            "--dry-run --verify lists all damaged ones: delete those blobs, build again, and run the export again."
         )
     return data
 

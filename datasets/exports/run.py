@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from datasets.errors import LockedError
 from datasets.exports.base import Exporter, Job
+from datasets.exports.finished import find_missing, missing_problem
 from datasets.exports.folder import PlainFolder
 from datasets.exports.format import Format
 from datasets.exports.hf_parquet import HuggingFaceParquet
@@ -22,7 +23,6 @@ from datasets.exports.preflight import (
     find_destination_problems,
     find_picture_problems,
     find_space_problems,
-    is_finished,
     read_headers,
 )
 from datasets.exports.staging import Staging, partial_folder, read_state
@@ -71,17 +71,22 @@ class Exported:
     already_there: bool
 
 
-def check_export(plan: ExportPlan, progress: Callable[[int, int], None] = _ignore) -> Preflight:
+def check_export(plan: ExportPlan, progress: Callable[[int, int], None] = _ignore, verify: bool = False) -> Preflight:
     """Find everything that is wrong with an export, without writing. progress(done, total) per picture looked at.
 
-    Raises StoreError when the version's own tables cannot be read.
+    verify: read every blob whole, and list all that are damaged. Else only their beginnings and ends are looked at,
+    and the first one that turns out damaged stops the writing.
     """
     exporter = EXPORTERS[plan.format]()
     export = plan.describe(exporter.settings(plan))
-    if is_finished(plan.out, exporter.provenance_name(plan), export):
+    missing = find_missing(plan, exporter)
+    if missing == []:
         return Preflight([], [], 0, finished=True, resumed_from=len(plan))
-    problems = find_destination_problems(plan.out, exporter.suffix, export)
-    looked = read_headers(plan, progress)
+    if missing:
+        problems = [missing_problem(plan.out, missing)]
+    else:
+        problems = find_destination_problems(plan.out, exporter.suffix, export)
+    looked = read_headers(plan, progress, verify)
     problems += find_picture_problems(plan, looked, exporter.for_trainer)
     headers = [header for header in looked if isinstance(header, Header)]
     needed = exporter.estimate(plan, headers)

@@ -16,6 +16,8 @@ from datasets.atomic import sync_folder, write_text
 from datasets.exports.plan import ExportError
 
 STATE_FILE = ".kaobako-export.json"
+CONTENT = "content"
+_HALF_WRITTEN = ".*.tmp"  # what a killed atomic write leaves; nothing of an export begins with a dot
 CHECKPOINT_BYTES = 256 * 1024**2  # written between two syncs: what a kill can cost at most
 CHECKPOINT_PICTURES = 2000
 
@@ -26,8 +28,13 @@ def partial_folder(out: Path) -> Path:
 
 
 def read_state(out: Path) -> dict[str, Any] | None:
-    """The note of an unfinished export to `out`; None when there is none. Raises ExportError for a broken note."""
+    """The note of an unfinished export to `out`; None when there is none. Raises ExportError for a broken note.
+
+    A note without the folder that it speaks of says nothing: what was written there is elsewhere, or gone.
+    """
     path = partial_folder(out) / STATE_FILE
+    if not (path.parent / CONTENT).is_dir():
+        return None
     try:
         state = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -55,7 +62,7 @@ class Staging:
         """
         self.out = out
         self.folder = partial_folder(out)
-        self.content = self.folder / "content"
+        self.content = self.folder / CONTENT
         state = read_state(out)
         if state is not None and state["export"] != export:
             raise ExportError(explain_other(out, state))
@@ -69,6 +76,20 @@ class Staging:
                 shutil.rmtree(self.content)  # killed before its first note: nothing in it is known to be whole
             self.content.mkdir(parents=True)
             self.checkpoint(0, {})
+        for leftover in self.content.rglob(_HALF_WRITTEN):
+            leftover.unlink()
+
+    def require_files(self, sizes: dict[str, int]) -> None:
+        """See that what the note says is written is still here. sizes: bytes of each file, by its path in `content`.
+
+        Raises ExportError when one is gone or has another size.
+        """
+        wrong = [name for name, size in sizes.items() if size_of(self.content / name) != size]
+        if wrong:
+            raise ExportError(
+                f"{self.content} lacks {len(wrong)} of {len(sizes)} files that were there, or they were changed, "
+                f"{wrong[0]} first. Delete {self.folder} and export again."
+            )
 
     def checkpoint(self, done: int, files: dict[str, Any]) -> None:
         """Note that `done` pictures are on the disk. The caller has synced them."""
@@ -105,9 +126,23 @@ class Staging:
             self.out.rmdir()  # the preflight saw it empty; anything put there since makes this fail
         if self.out.exists():
             raise ExportError(f"{self.out} has come into being meanwhile: move it away and run the same export again.")
-        built.rename(self.out)
-        sync_folder(self.out.parent)
+        # without its note a killed export starts over; with it, one that has moved away already would be gone on with
         (self.folder / STATE_FILE).unlink()
+        sync_folder(self.folder)
+        try:
+            built.rename(self.out)
+        except OSError:
+            self.checkpoint(self.done, self.files)
+            raise
+        sync_folder(self.out.parent)
+
+
+def size_of(path: Path) -> int | None:
+    """The bytes of a plain file; None when there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
 
 
 def explain_other(out: Path, state: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from datasets.exports.reading import map_in_order, read_pixels
 from datasets.exports.staging import sync_stream
 from datasets.exports.stored_zip import StoredZip
 
+DATASET_FILE = "dataset.json"
 PICTURES_FILE = "kaobako-pictures.csv"
 _OVERHEAD = 400  # bytes around a picture: PNG chunks, zip headers, its line in the lists
 
@@ -51,6 +52,9 @@ class StyleGanZip(Exporter):
     suffix = ".zip"
     for_trainer = True
 
+    def member_names(self, plan: ExportPlan) -> list[str]:
+        return [*(picture_name(row) for row in range(len(plan))), DATASET_FILE, PROVENANCE, PICTURES_FILE]
+
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
         return sum(h.width * h.height * len(h.mode) + h.height + _OVERHEAD for h in headers)
 
@@ -70,7 +74,7 @@ class StyleGanZip(Exporter):
                 if staging.is_due(len(data)):
                     staging.checkpoint(row + 1, {name: sync_stream(stream)})
                 job.tell(row + 1)
-            archive.add("dataset.json", _dataset_json(plan))
+            archive.add(DATASET_FILE, _dataset_json(plan))
             archive.add(PROVENANCE, provenance(plan, self))
             archive.add(PICTURES_FILE, list_pictures(plan, [picture_name(row) for row in range(len(plan))]))
             archive.finish(f"kaobako {plan.version.reference} {plan.version.content_digest}".encode())

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from datasets.exports.base import PROVENANCE, Exporter, Job, provenance
+from datasets.exports.base import PROVENANCE, Exporter, Job, finish_folder
 from datasets.exports.crc32c import masked_crc32c
 from datasets.exports.plan import ExportPlan
 from datasets.exports.preflight import Header
@@ -114,19 +114,19 @@ class StyleGanRecords(Exporter):
                     _checkpoint(staging, done, streams)
                 job.tell(done)
             _checkpoint(staging, len(plan), streams)
-        self._write_extras(plan, staging.content, order)
-        return staging.content
+        _write_extras(plan, staging.content, order)
+        return finish_folder(job, self)
 
-    def _write_extras(self, plan: ExportPlan, folder: Path, order: list[int]) -> None:
-        name = plan.version.name
-        written = [folder / f"{name}-kaobako-pictures.csv", folder / self.provenance_name(plan)]
-        written[0].write_bytes(list_pictures(plan, [str(place) for place in range(len(order))], order))
-        written[1].write_bytes(provenance(plan, self))
-        if plan.labels is not None:
-            written.append(folder / f"{name}-rxx.labels")
-            with written[-1].open("wb") as stream:  # an .npy file by another name
-                np.save(stream, plan.labels.vectors()[order], allow_pickle=False)
-        sync_files(written)
+
+def _write_extras(plan: ExportPlan, folder: Path, order: list[int]) -> None:
+    name = plan.version.name
+    written = [folder / f"{name}-kaobako-pictures.csv"]
+    written[0].write_bytes(list_pictures(plan, [str(place) for place in range(len(order))], order))
+    if plan.labels is not None:
+        written.append(folder / f"{name}-rxx.labels")
+        with written[-1].open("wb") as stream:  # an .npy file by another name
+            np.save(stream, plan.labels.vectors()[order], allow_pickle=False)
+    sync_files(written)
 
 
 def _checkpoint(staging: Staging, done: int, streams: dict[str, BinaryIO]) -> None:

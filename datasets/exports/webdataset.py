@@ -7,19 +7,19 @@ import tarfile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from datasets.atomic import write_atomically, write_bytes, write_text
+from datasets.atomic import write_atomically, write_text
 from datasets.exports.base import (
-    PROVENANCE,
     Exporter,
     HashingStream,
     Job,
     cut_shards,
+    finish_folder,
     label_columns,
     metadata_rows,
-    provenance,
     shard_settings,
     to_json,
 )
+from datasets.exports.card import CARD, LOAD, one_split, write_export_card
 from datasets.exports.plan import ExportPlan
 from datasets.exports.preflight import Header
 from datasets.exports.reading import map_in_order, read_blob
@@ -29,18 +29,19 @@ _OVERHEAD = 4 * 512 + 1536  # bytes around a picture: tar headers and padding, a
 
 
 class WebDataset(Exporter):
-    """A folder: `<dataset>-000000.tar` and up, index.json, kaobako.json. Blobs go in as they are, byte by byte."""
+    """A folder: `<dataset>-000000.tar` and up, index.json, README.md, kaobako.json. Blobs go in byte by byte."""
 
     def settings(self, plan: ExportPlan) -> dict[str, Any]:
         return shard_settings(plan)
 
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
-        return sum(header.size + _OVERHEAD for header in headers)
+        return sum(header.size + _OVERHEAD for header in headers) + 2 * plan.manifest.nbytes
 
     def write(self, job: Job) -> Path:
         plan, staging = job.plan, job.staging
         sizes = [header.size for header in job.headers]
         shards = cut_shards(sizes, plan.settings.shard_pictures, plan.settings.shard_bytes)
+        staging.require_files({name: entry["filesize"] for name, entry in staging.files.items()})
         for number, rows in enumerate(shards):
             if rows.stop <= staging.done:
                 continue
@@ -51,8 +52,8 @@ class WebDataset(Exporter):
         listed = [{"url": name, **entry} for name, entry in sorted(staging.files.items())]
         index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": plan.version.name, "shardlist": listed}
         write_text(staging.content / INDEX, to_json(index) + "\n")
-        write_bytes(staging.content / PROVENANCE, provenance(plan, self, files=staging.files))
-        return staging.content
+        write_text(staging.content / CARD, write_export_card(plan, LOAD, one_split("*.tar")))
+        return finish_folder(job, self, files=staging.files)
 
 
 def write_shard(job: Job, path: Path, rows: range) -> tuple[str, int]:

@@ -94,6 +94,8 @@ def report(made: dict[str, Any], store: Path) -> None:
         typer.echo(f"Nothing differs from {reference}: no new version was published.")
         if not made["opened"]:
             typer.echo("(No input is new since the last build, so nothing was judged again; --everything does it.)")
+    if made["unread"]:
+        typer.echo(f"{made['unread']} files could not be read just now; the next build tries again.")
     typer.echo(f"Card:    {made['folder']}/README.md")
     typer.echo(f"Digest:  {made['content_digest']}")
     typer.echo(f"Review:  kaobako review {reference} --store {store}")

@@ -62,12 +62,15 @@ def import_file(
     who: Who,
 ) -> None:
     """Add decisions from a CSV file, such as one made by `kaobako decisions export`."""
-    from datasets.decisions import append_decisions, import_csv
+    from datasets.decisions import append_decisions, import_csv, read_decisions
     from datasets.store import Store
 
     rows = import_csv(path, who)
-    append_decisions(Store(store).decisions, rows)
-    typer.echo(f"{len(rows)} decisions added.")
+    place = Store(store).decisions
+    before = len(read_decisions(place))
+    append_decisions(place, rows)
+    added = len(read_decisions(place)) - before
+    typer.echo(f"{added} decisions added, {len(rows) - added} were known.")
 
 
 @app.command("export")

@@ -35,6 +35,14 @@ def export(
             help="Label with a class: which one of these tags a picture has. Each must have exactly one. Repeatable.",
         ),
     ] = None,
+    classes_from: Annotated[
+        str | None,
+        typer.Option(
+            "--classes-from",
+            metavar="COLUMN",
+            help="Label with a class: what a column of the manifest says, such as rating, detector or augmentation.",
+        ),
+    ] = None,
     shard_pictures: Annotated[
         int, typer.Option("--shard-pictures", min=1, help="Most pictures in a shard (webdataset, parquet).")
     ] = 10_000,
@@ -50,6 +58,9 @@ def export(
     ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Look at everything, write nothing. Ends with 1 if something is wrong.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every picture whole first, and list all damaged ones, not the first.")
     ] = False,
     problems_file: Annotated[
         Path | None, typer.Option("--problems", metavar="FILE.csv", help="Write every problem into this CSV file.")
@@ -77,7 +88,7 @@ def export(
         kaobako export faces@v7 --format webdataset --out shards \\
             --classes blonde_hair,black_hair
 
-    [bold]Image folder[/bold]: for load_dataset("imagefolder") and torchvision; one folder per class
+    [bold]Image folder[/bold]: for load_dataset("FOLDER") and torchvision; one folder per class
 
         kaobako export faces --format imagefolder --out pictures \\
             --classes blonde_hair,black_hair
@@ -89,6 +100,10 @@ def export(
     [bold]Folder[/bold]: pictures and manifest.csv
 
         kaobako export faces --format folder --out plain --copy
+
+    Any format with a class from a column:
+
+        kaobako export faces --format parquet --out rated --classes-from rating
     """
     from datasets.exports.plan import ExportSettings, plan_export
     from datasets.exports.run import check_export, export_version
@@ -99,10 +114,10 @@ def export(
     names = tuple(name.strip() for text in classes or () for name in text.split(",") if name.strip())
     settings = ExportSettings(shard_pictures, shard_mb * 1_000_000, link)
     home = store_of(version.folder)
-    plan = plan_export(home, version, file_format, out, tuple(labels_tag or ()), names, settings)
+    plan = plan_export(home, version, file_format, out, tuple(labels_tag or ()), names, settings, classes_from)
     with progress_bars() as progress:
         bar = progress.add_task("look", total=len(plan))
-        checked = check_export(plan, lambda done, total: progress.update(bar, completed=done, total=total))
+        checked = check_export(plan, lambda done, total: progress.update(bar, completed=done, total=total), verify)
         done = None
         if not checked.problems and not dry_run:
             bar = progress.add_task("write", total=len(plan))

@@ -19,6 +19,9 @@ def tune(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/anime-faces.toml.")],
     store: StoreOption,
     settings: SetOption = [],  # noqa: B006 - typer reads it, nobody changes it
+    against_file: Annotated[
+        bool, typer.Option("--against-file", help="Compare with the file itself, not with the newest version's recipe.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the pictures and the table of changes; ./tune-DATASET unless given.")
     ] = None,
@@ -27,8 +30,8 @@ def tune(
 ) -> None:
     """Show what other settings would change, without publishing and without opening a picture.
 
-    With --set, the recipe as it stands is compared with the recipe so changed. Without, the newest version's own recipe
-    is compared with the file as it is now. Both are judged on the source and the decisions of today.
+    The recipe, with --set, is compared with the newest version's own recipe, or with the file as it stands where there
+    is no version yet. Both are judged on the same source and the decisions of today.
 
     kaobako tune recipes/anime-faces.toml --set clean.min_blur=90 --set dedup.radius=6
 
@@ -41,7 +44,7 @@ def tune(
 
     place = Store(store)
     after = load_recipe(recipe, settings)
-    before, named = baseline(recipe, settings, after, place)
+    before, named = baseline(recipe, settings, after, place, against_file)
     with progress_bars() as progress:
         bar = progress.add_task("judging", total=None)
         tuning = compare_plans(
@@ -51,22 +54,27 @@ def tune(
             lambda stage, items: progress.update(bar, description=f"{stage}: {items}"),
         )
         progress.update(bar, description="drawing")
-        written = write_pictures(tuning, place, out or Path(f"tune-{after.dataset}"))
+        written, blank = write_pictures(tuning, place, out or Path(f"tune-{after.dataset}"))
     if as_json:
         print_json(as_values(tuning, written))
     else:
-        report(tuning, named, written, limit)
+        report(tuning, named, written, blank, limit)
 
 
-def baseline(path: Path, settings: list[str], after: Recipe, store: Store) -> tuple[Recipe, str]:
-    """What is compared with, and its name: the recipe without the settings, or the newest version's own recipe."""
+def baseline(path: Path, settings: list[str], after: Recipe, store: Store, against_file: bool) -> tuple[Recipe, str]:
+    """What is compared with, and its name: the newest version's own recipe, or the file without the settings.
+
+    Where the pictures come from is the same on both sides.
+    """
     from datasets.version import read_version
     from flows.recipe import load_recipe, make_recipe
 
-    if settings or not store.version_numbers(after.dataset):
-        return load_recipe(path), str(path)
+    if against_file or not store.version_numbers(after.dataset):
+        where = [text for text in settings if text.partition("=")[0].strip().split(".")[0] in ("source", "dataset")]
+        return load_recipe(path, where), str(path)
     version = read_version(store, after.dataset)
-    return make_recipe(version.lineage["recipe"], f"of {version.reference}"), f"the recipe of {version.reference}"
+    values = {**version.lineage["recipe"], "source": after.source.model_dump(mode="json")}
+    return make_recipe(values, f"of {version.reference}"), f"the recipe of {version.reference}"
 
 
 def as_values(tuning: Tuning, written: list[Path]) -> dict[str, Any]:
@@ -78,11 +86,12 @@ def as_values(tuning: Tuning, written: list[Path]) -> dict[str, Any]:
         "summary": tuning.summary.to_pylist(),
         "changes": tuning.changes.to_pylist(),
         "unmeasured": tuning.after.unmeasured_counts(),
+        "complete": not len(tuning.before.unmeasured) and not len(tuning.after.unmeasured),
         "written": [path.as_posix() for path in written],
     }
 
 
-def report(tuning: Tuning, named: str, written: list[Path], limit: int) -> None:
+def report(tuning: Tuning, named: str, written: list[Path], blank: int, limit: int) -> None:
     """The comparison for people: accounts, causes, examples, and where the pictures are."""
     from datasets.diff import Change, explain_change
     from tasks.tune import count_stages
@@ -99,14 +108,17 @@ def report(tuning: Tuning, named: str, written: list[Path], limit: int) -> None:
     if counted:
         print_table("What would change", ["change", "cause", "setting", "count"], counted, right=("count",))
     else:
-        typer.echo("Nothing would change.")
+        known = " of what is measured" if len(tuning.after.unmeasured) else ""
+        typer.echo(f"Nothing{known} would change.")
     for change in (Change.ADDED, Change.REMOVED):
         for row in tuning.crossing(change).slice(0, limit).to_pylist():
             typer.echo(f"  {explain_change(row)}")
     if unknown := sum(tuning.after.unmeasured_counts().values()):
         typer.echo(
-            f"{unknown} items were never measured as far as this recipe needs: a build would open them, and their "
-            "verdicts (and those of their copies) are not foretold here."
+            f"{unknown} items were never measured as far as this recipe needs: a build would open them. Their verdicts "
+            "are not foretold, and what is judged by comparison (copies, percentiles of rank) may change with them."
         )
+    if blank:
+        typer.echo(f"{blank} of the pictures on the contact sheet have no thumbnail any more, and are blank.")
     for path in written:
         typer.echo(f"Wrote {path}")

@@ -49,7 +49,7 @@ def test_blobs_put_together_are_synced_before_the_body_is_left(
     really_sync = os.fsync
 
     def watch(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         really_sync(descriptor)
 
     monkeypatch.setattr("datasets.atomic.os.fsync", watch)

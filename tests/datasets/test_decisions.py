@@ -128,7 +128,13 @@ def test_csv_goes_out_and_comes_back_equal(tmp_path: Path) -> None:
 def test_csv_needs_only_the_digest_and_the_decision(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(f"﻿pixel_digest,decision\n{A},keep\n")
     assert import_csv(tmp_path / "in.csv", who="rin", now=NOON).to_pylist() == [
-        {**row(who="rin"), "note": None, "version": None, "crop_id": None}
+        {
+            **row(who="rin"),
+            "decided_at": NOON + timedelta(microseconds=2),
+            "note": None,
+            "version": None,
+            "crop_id": None,
+        }
     ]
 
 
@@ -147,3 +153,33 @@ def test_bad_csv_says_where_and_why(tmp_path: Path, text: str, says: str) -> Non
     (tmp_path / "in.csv").write_text(text)
     with pytest.raises(DecisionError, match=says):
         import_csv(tmp_path / "in.csv", who="rin", now=NOON)
+
+
+def test_a_note_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    notes = ('  two lines,\r\nand a "quote" ', "one\ntwo", "半角")
+    rows = [row(f"{k:064x}", note=note) for k, note in enumerate(notes)]
+    append_decisions(tmp_path / "store", pa.Table.from_pylist(rows))
+    export_csv(read_decisions(tmp_path / "store"), tmp_path / "out.csv")
+    again = import_csv(tmp_path / "out.csv")
+    assert append_decisions(tmp_path / "store", again) is None
+    assert sorted(again["note"].to_pylist()) == sorted(notes)
+
+
+def test_of_lines_without_a_time_the_last_one_holds(tmp_path: Path) -> None:
+    path = tmp_path / "said.csv"
+    path.write_text(f"pixel_digest,decision\n{A},reject\n{A},keep\n{B},keep\n{B},reject\n")
+    append_decisions(tmp_path / "store", import_csv(path, "mika", NOON), NOON)
+    held = decision_by_digest(current_decisions(tmp_path / "store"))
+    assert held == {A: Decision.KEEP, B: Decision.REJECT}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [(f'{A},keep,"' + "x" * 200_000, "quote"), (f"{A},keep,,0001-01-01T00:00:00+14:00", "ISO 8601")],
+    ids=["open quote", "time before time"],
+)
+def test_odd_csv_is_one_clear_error(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "said.csv"
+    path.write_text(f"pixel_digest,decision,note,decided_at\n{line}\n")
+    with pytest.raises(DecisionError, match=says):
+        import_csv(path, "mika", NOON)

@@ -283,15 +283,23 @@ def test_a_file_that_cannot_be_fingerprinted_drops_its_post(
     assert "good04.png" in ids(build().version.manifest())
 
 
-def test_a_file_that_changes_while_it_is_built_stops_the_build(
-    source: Path, build: Build, store: Store, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_changes_while_it_is_built_waits_for_the_next_build(
+    source: Path, build: Build, draw: Callable[..., np.ndarray], png: Callable[[np.ndarray], bytes]
 ) -> None:
-    from tasks import fingerprint
+    def run(stage: Stage, refs: Sequence[ShardRef]) -> Iterable[ShardResult]:
+        for ref in refs:
+            yield measure_shard(stage, ref)
+        if stage.name == "fingerprint" and not changed:
+            changed.append((source / "good04.png").write_bytes(png(draw(99))))
 
-    monkeypatch.setattr(fingerprint, "digest_file", lambda path: "0" * 64)
-    with pytest.raises(KaobakoError, match="Run the build again"):
-        build()
-    assert store.version_numbers("faces") == []
+    changed: list[int] = []
+    first = build(run_shards=run)
+    assert reasons(first)["good04.png"] == "unreadable_file"
+    assert first.unread == 1
+    assert len(first.version.manifest()) == GOOD - 1
+    second = build(run_shards=run)
+    assert "good04.png" in ids(second.version.manifest())
+    assert (second.opened["crop"], second.unread) == (1, 0)
 
 
 def test_a_damaged_crop_blob_is_an_error_with_advice_not_a_dropped_picture(
@@ -398,6 +406,21 @@ def test_a_rejected_picture_takes_its_worse_near_copies_with_it(source: Path, bu
     assert count_problems(second.counts) == []
     decide_on(store, first, "mirrored.png", "keep")
     assert "mirrored.png" in ids(build().version.manifest())
+
+
+def test_a_stricter_threshold_does_not_bring_back_the_copy_of_a_rejected_picture(
+    source: Path, build: Build, store: Store, draw: Callable[..., np.ndarray], png: Callable[[np.ndarray], bytes]
+) -> None:
+    """The rejected crop fails the threshold too, its sharper copy does not."""
+    sharper = np.clip((draw(2, 98, 96) - 128.0) * 1.1 + 128.0, 0, 255).astype(np.uint8)
+    (source / "sharper.png").write_bytes(png(sharper))
+    first = build(**{"dedup.mirror": False})
+    decide_on(store, first, "good02.png", "reject")
+    rows = {row["post_id"]: row for row in (*first.version.manifest().to_pylist(), *first.version.ledger().to_pylist())}
+    limit = (rows["good02.png"]["blur"] + rows["sharper.png"]["blur"]) / 2
+    assert rows["good02.png"]["blur"] < limit < rows["sharper.png"]["blur"]
+    found = reasons(build(**{"clean.min_blur": limit}))
+    assert (found["good02.png#0"], found["sharper.png#0"]) == (REJECTED, COPY_OF_REJECTED)
 
 
 def test_rejecting_a_copy_leaves_the_better_one(source: Path, build: Build, store: Store) -> None:

@@ -179,7 +179,42 @@ def test_a_note_that_cannot_be_read_means_look_at_everything(
     assert not look().nothing
 
 
-def test_a_damaged_version_is_new_work(source: Path, build: Build, look: Look) -> None:
-    folder = build().version.folder
-    (folder / "manifest.parquet").unlink()
+@pytest.mark.parametrize("name", ["manifest.parquet", "ledger.parquet", "version.json", "README.md"])
+def test_a_damaged_version_is_new_work_and_is_replaced(
+    source: Path, build: Build, look: Look, store: Store, name: str
+) -> None:
+    first = build()
+    (first.version.folder / name).unlink()
     assert not look().nothing
+    second = build()
+    assert (second.published, second.version.number) == (True, 2)
+    assert second.version.content_digest == first.version.content_digest
+    assert look().nothing
+
+
+def test_a_missing_crop_of_a_dropped_item_is_new_work(source: Path, build: Build, look: Look, store: Store) -> None:
+    result = build(**{"clean.min_side": 97})
+    blob = result.version.ledger()["crop_blob"][0].as_py()
+    store.blobs.path(blob).unlink()
+    assert not look(**{"clean.min_side": 97}).nothing
+    build(**{"clean.min_side": 97})
+    assert store.blobs.is_sound(blob)
+    assert look(**{"clean.min_side": 97}).nothing
+
+
+@pytest.mark.parametrize("reader", ["tasks.fingerprint.digest_file", "tasks.crop.locate"])
+def test_a_file_that_could_not_be_read_is_tried_again(
+    source: Path, build: Build, look: Look, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """Its stamp is the same the next time, so the last build's inputs must not be believed."""
+
+    def fail(*arguments: object) -> Path:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, fail)
+        first = build()
+    assert first.unread == 4
+    assert not look().nothing
+    assert len(build().version.manifest()) == 4
+    assert look().nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def test_nothing_is_opened_and_nothing_is_published(
     monkeypatch.setattr("tasks.crop.decode_picture", refuse)
     before = sorted(path for path in store.root.rglob("*") if not path.name.endswith(".turn"))
     tuning = tune({}, {"clean.min_side": 106})
-    written = write_pictures(tuning, store, tmp_path / "out")
+    written, blank = write_pictures(tuning, store, tmp_path / "out")
+    assert blank == 0
     assert sorted(path for path in store.root.rglob("*") if not path.name.endswith(".turn")) == before
     assert all(path.is_relative_to(store.root / "thumbnails") for path in opened)
     assert len(opened) == 3
@@ -139,4 +141,21 @@ def test_nothing_is_opened_and_nothing_is_published(
 def test_pictures_of_nothing(source: Path, store: Store, tune: Tune, tmp_path: Path) -> None:
     """A store where nothing was ever measured."""
     tuning = tune({}, {"clean.min_side": 106})
-    assert [path.name for path in write_pictures(tuning, store, tmp_path / "out")] == [CHANGES_FILE, SHEET_FILE]
+    written, _ = write_pictures(tuning, store, tmp_path / "out")
+    assert [path.name for path in written] == [CHANGES_FILE, SHEET_FILE]
+
+
+def test_mirror_images_of_unmeasured_pictures_are_not_foretold(source: Path, build: Build, tune: Tune) -> None:
+    build(**{"augment.mirror": True})
+    tuning = tune({"augment.mirror": True}, {"augment.mirror": True, "crop.background": "#000000"})
+    assert tuning.after.unmeasured_counts() == {"crop": COUNT + 1}
+    assert len(tuning.changes) == 0
+
+
+def test_pictures_without_thumbnails_are_counted(
+    source: Path, build: Build, tune: Tune, store: Store, tmp_path: Path
+) -> None:
+    build()
+    shutil.rmtree(store.thumbnails.folder)
+    _, blank = write_pictures(tune({}, {"clean.min_side": 106}), store, tmp_path / "out")
+    assert blank == 3
