@@ -16,7 +16,7 @@ from datasets.digests import digest_pixels
 from datasets.pictures import encode_png
 from datasets.schema import LEDGER, MANIFEST
 from datasets.store import Store
-from datasets.version import Version, publish_version
+from datasets.version import CARD_FILE, Version, publish_version
 
 QUARTERS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 60, 210], [240, 220, 30]]], np.uint8)
 
@@ -65,7 +65,7 @@ def publish(store: Store, draw_noise: Callable[..., np.ndarray]) -> Callable[...
         name: str = "faces",
         dropped: tuple[dict[str, Any], ...] = (),
         side: int = 16,
-        write_card: Callable[..., None] = lambda folder, manifest, ledger, lineage: None,
+        write_card: Callable[..., object] = lambda folder, *tables: (folder / CARD_FILE).write_text("the card"),
         recipe: dict[str, Any] | None = None,
         **columns: Any,
     ) -> Version:
