@@ -21,6 +21,7 @@ from pathlib import Path
 from datasets.errors import KaobakoError
 from flows.environment import prepare_prefect
 
+_GRACE_SECONDS = 3
 START_SECONDS = 150  # the first start migrates a fresh database
 _HOST = "127.0.0.1"
 
@@ -148,7 +149,10 @@ def main(port: int, parent: int) -> None:
     from prefect.server.api.server import create_app
 
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True, name="parent").start()
-    uvicorn.run(create_app(final=True), host=_HOST, port=port, log_level="warning")
+    # a browser that is still open would hold the end up for ever
+    uvicorn.run(
+        create_app(final=True), host=_HOST, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class HuggingFaceParquet(Exporter):
         return shard_settings(plan)
 
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
-        return sum(header.size + _OVERHEAD for header in headers) + 2 * plan.manifest.nbytes
+        return sum(header.size + _OVERHEAD for header in headers) + plan.manifest.nbytes
 
     def write(self, job: Job) -> Path:
         plan, staging = job.plan, job.staging

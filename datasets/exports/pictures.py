@@ -32,7 +32,7 @@ class PictureFolder(Exporter):
         return {self.stem(plan, row): _blob_size(plan, row) for row in range(len(plan))}
 
     def estimate(self, plan: ExportPlan, headers: list[Header]) -> int:
-        rows = 1000 * len(headers) + 2 * plan.manifest.nbytes  # tags are of any length
+        rows = 1000 * len(headers) + plan.manifest.nbytes  # tags are of any length
         if plan.settings.link and can_link(plan):
             return rows
         return rows + sum(-(-header.size // _BLOCK) * _BLOCK for header in headers)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from datasets.errors import StoreError
 from datasets.digests import digest_file
+from datasets.errors import StoreError
 from datasets.exports.plan import ExportError, ExportPlan
 from datasets.exports.reading import map_in_order
 from datasets.exports.staging import explain_other, partial_folder, read_state

@@ -40,7 +40,7 @@ def export(
         typer.Option(
             "--classes-from",
             metavar="COLUMN",
-            help="Label with a class: what a column of the manifest says, such as rating, detector or augmentation.",
+            help="Label with a class: what a column of the manifest says, such as rating, detector or upscaled_by.",
         ),
     ] = None,
     shard_pictures: Annotated[

@@ -10,6 +10,7 @@ import typer
 from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.progress import Progress
 
     from datasets.store import Store
@@ -147,7 +148,7 @@ def diff(
         return
     rows = [[row["count"], row["change"], row["cause"], row["parameter"]] for row in summary]
     print_table(title, ["items", "change", "cause", "parameter"], rows, right=("items",))
-    for line in list_examples(table.to_pylist(), limit):
+    for line in list_examples(table, limit):
         typer.echo(line)
     unknown = sum(row["count"] for row in summary if row["cause"] == "unknown")
     if unknown:
@@ -169,19 +170,28 @@ def pick_versions(store: Store, first: str, second: str | None) -> tuple[Version
     return read_version(store_of(one.folder), one.lineage["parent"]), one
 
 
-def list_examples(rows: list[dict[str, Any]], limit: int) -> list[str]:
+def list_examples(table: pa.Table, limit: int) -> list[str]:
     """Lines for people: of each change, cause and parameter the first `limit` items, a sentence each."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from datasets.diff import explain_change
 
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["change"], row["cause"], row["parameter"] or ""), []).append(row)
+    if not limit or not len(table):
+        return []
+    columns = [pc.fill_null(table[name], "").combine_chunks() for name in ("change", "cause", "parameter")]
+    groups = pc.binary_join_element_wise(*columns, "\n").dictionary_encode()
+    members = groups.indices.to_numpy()
     lines = []
-    for (change, cause, parameter), members in groups.items() if limit else ():
-        lines.append(f"{change}, {cause}{f' ({parameter})' if parameter else ''}:")
-        lines += [f"  {explain_change(row)}" for row in members[:limit]]
-        if len(members) > limit:
-            lines.append(f"  and {len(members) - limit} more")
+    for number in range(len(groups.dictionary)):
+        places = np.flatnonzero(members == number)
+        rows = table.take(pa.array(places[:limit])).to_pylist()  # the others stay in the table: a diff may be huge
+        parameter = rows[0]["parameter"]
+        lines.append(f"{rows[0]['change']}, {rows[0]['cause']}{f' ({parameter})' if parameter else ''}:")
+        lines += [f"  {explain_change(row)}" for row in rows]
+        if len(places) > limit:
+            lines.append(f"  and {len(places) - limit} more")
     return lines
 
 

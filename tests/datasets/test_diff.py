@@ -22,6 +22,7 @@ from datasets.version import Version
 Make = Callable[..., Version]
 STAGES = ("filter", "crop", "clean", "dedup", "upscale", "rank")
 RECIPE: dict[str, Any] = {
+    "source": {},
     "filter": {"ratings": ["safe"], "min_side": 0, "take_deleted": False},
     "crop": {"method": "face", "detector": "lbp", "min_size": 64},
     "clean": {"min_blur": 40.0},
@@ -175,6 +176,67 @@ def test_a_post_without_a_crop_is_one_story_with_its_crops(make: Make) -> None:
     assert {row["cause"] for row in [*rows.values(), *back.values()]} == {Cause.SETTING}
 
 
+def boxed(x: int, y: int = 0, side: int = 90) -> dict[str, int]:
+    return {"box_x": x, "box_y": y, "box_w": side, "box_h": side}
+
+
+UNION = {"crop.detector": "union"}
+
+
+def test_faces_are_paired_by_their_places_not_by_their_numbers(make: Make) -> None:
+    """Another detector finds one more face on the left, and draws the other boxes a few pixels larger."""
+    before = make(crop("1#0", "a", **boxed(300)), fallen("1#1", **boxed(600)), **UNION)
+    shifted = crop("1#1", "a larger", **boxed(296, 2, 96)), fallen("1#2", pixel_digest=digest("b"), **boxed(605))
+    after = make(crop("1#0", "new", **boxed(10)), *shifted, **{"crop.detector": "animeface"})
+    rows = rows_of(before, after)
+    assert {name: (row["before"], row["change"]) for name, row in rows.items()} == {
+        "1#0": ("absent", "added"),
+        "1#1": ("published", "pixels"),
+    }
+    assert rows["1#1"]["pixel_digest_before"] == digest("a")
+    back = diff_versions(after, before).to_pylist()  # rows are named by the later version, if that has the item
+    assert [(row["item_id"], row["change"]) for row in back] == [("1#0", "removed"), ("1#0", "pixels")]
+
+
+def test_of_overlapping_places_the_best_is_taken_first(make: Make) -> None:
+    before = make(crop("1#0", "a", **boxed(0)), crop("1#1", "b", **boxed(40)))
+    after = make(crop("1#0", "c", **boxed(38)), crop("1#1", "d", **boxed(5)), **UNION)
+    rows = rows_of(before, after)
+    assert {name: row["pixel_digest_before"] for name, row in rows.items()} == {"1#0": digest("b"), "1#1": digest("a")}
+    # one place twice: in order of the ids, in both directions
+    twins = make(crop("1#0", "c", **boxed(2)), crop("1#1", "d", **boxed(2)), **UNION)
+    again = make(crop("1#0", "a", **boxed(2)), crop("1#1", "b", **boxed(2)))
+    assert {name: row["pixel_digest_before"] for name, row in rows_of(again, twins).items()} == {
+        "1#0": digest("a"),
+        "1#1": digest("b"),
+    }
+
+
+def test_a_number_counts_where_places_do_not(make: Make) -> None:
+    """Of another picture places say nothing; of the same picture two places are two faces, whatever their number."""
+    before, far = make(crop("1#0", **boxed(0))), crop("1#0", "other", **boxed(500))
+    assert only_row(before, make({**far, "file_digest": digest("other file")}))["change"] == Change.PIXELS
+    assert only_row(before, make({**far, "box_x": None}, **UNION))["change"] == Change.PIXELS
+    table = diff_versions(before, make(far, **UNION))
+    assert table["change"].to_pylist() == ["added", "removed"]
+    assert set(table["parameter"].to_pylist()) == {"crop.detector"}
+
+
+def test_a_mirror_image_follows_the_place_of_its_parent(make: Make) -> None:
+    def doubled(name: str, pixels: str, **box: int) -> list[dict[str, Any]]:
+        child = crop(name, pixels, **box) | {"crop_id": f"{name}+mirror", "augmentation": "mirror", "parent_crop": name}
+        return [crop(name, pixels, **box), child | {"blob": digest("flipped" + pixels)}]
+
+    before = make(*doubled("1#0", "a", **boxed(300)))
+    after = make(*doubled("1#0", "new", **boxed(0)), *doubled("1#1", "a larger", **boxed(303)), **UNION)
+    assert {name: row["change"] for name, row in rows_of(before, after).items()} == {
+        "1#0": "added",
+        "1#0+mirror": "added",
+        "1#1": "pixels",
+        "1#1+mirror": "pixels",
+    }
+
+
 # ---- what counts -----------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +287,35 @@ def test_a_diff_of_some_posts_is_that_part_of_the_whole(make: Make) -> None:
     assert len(diff_versions(before, after, {"nobody"})) == 0
 
 
+def test_a_moved_file_is_recognised_when_only_its_post_is_asked_for(make: Make) -> None:
+    before, after = make(crop("1#0"), crop("5#0")), make(crop("9#0", file_digest=digest("1")), crop("5#0"))
+    (gone,) = diff_versions(before, after, {"1"}).to_pylist()
+    (came,) = diff_versions(before, after, {"9"}).to_pylist()
+    assert (gone["item_id"], gone["detail"]) == ("1#0", "post gone, moved to 9")
+    assert (came["item_id"], came["detail"]) == ("9#0", "new post, moved from 1")
+    assert diff_versions(before, after).to_pylist() == [came, gone]
+    # a copy that stays where it is was not moved there
+    copies = crop("9#0", "x", file_digest=digest("1"))
+    (gone,) = diff_versions(make(crop("1#0"), copies), make(copies), {"1"}).to_pylist()
+    assert gone["detail"] == "post gone"
+
+
+def test_slices_do_not_change_what_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of copies, moved files and mirror images: what a cause depends on may lie in another slice."""
+    near = {"stage": "dedup", "reason": "near_copy", "measurement": "hash distance", "value": 2.0, "threshold": 4.0}
+    near["parameter"] = "dedup.radius"
+    chain = [fallen(f"{k}#0", related=f"{k + 1}#0", **near) for k in range(1, 6)]
+    before = make(*chain, crop("6#0"), crop("7#0"), **{"clean.min_blur": 20.0})
+    after = make(
+        crop("1#0"), *(crop(f"{k}#0") for k in range(2, 6)), fallen("6#0"), crop("8#0", file_digest=digest("7"))
+    )
+    whole = [diff_versions(before, after), diff_versions(after, before)]
+    assert len(whole[0]) == 8 and "moved to 8" in str(whole[0]["detail"].to_pylist())
+    for size in (1, 3):
+        monkeypatch.setattr("datasets.diff.compare._SLICE", size)
+        assert [diff_versions(before, after), diff_versions(after, before)] == whole
+
+
 # ---- causes ----------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +328,8 @@ def test_a_threshold_is_blamed_only_when_the_value_lies_between(make: Make) -> N
     moved = make(crop("1#0", blur=70.0)), make(fallen("1#0"), **{"clean.min_blur": 60.0, "clean.version": 2})
     row = only_row(*moved)
     assert (row["cause"], row["stage"]) == (Cause.STAGE_VERSION, "clean")
-    assert row["detail"] == "stage clean version 1 -> 2 (blur 70 -> 30)"
+    assert row["detail"] == "stage clean version 1 -> 2 (blur 70 -> 30 against clean.min_blur 40 -> 60)"
+    assert row["value"] == 30.0
 
 
 def test_versions_from_before_thresholds_were_listed(make: Make) -> None:
@@ -272,7 +364,10 @@ def test_a_percentile_that_moved_because_of_others(make: Make) -> None:
     low = {"measurement": "d_percentile", "value": 4.0, "threshold": 5.0, "parameter": "rank.drop_lowest"}
     out = fallen("1#0", "rank", "ranked_low", **low, d_score=0.5, d_percentile=4.0)
     row = only_row(make(crop("1#0", d_score=0.5, d_percentile=6.0)), make(out))
-    assert (row["cause"], row["detail"]) == (Cause.SET_CHANGED, "percentile 6 -> 4 among other pictures")
+    assert (row["cause"], row["detail"]) == (
+        Cause.SET_CHANGED,
+        "percentile 6 -> 4 among other pictures, against rank.drop_lowest 5",
+    )
     looser = make(crop("1#0", d_score=0.5, d_percentile=4.0), **{"rank.drop_lowest": 0.0})
     row = only_row(make(out), looser)
     assert (row["cause"], row["detail"]) == (Cause.THRESHOLD, "d_percentile 4 against rank.drop_lowest 5 -> off")
@@ -306,7 +401,10 @@ def test_flags_and_values_that_manifests_do_not_keep(make: Make) -> None:
     )
     strict = {"filter.min_side": 100}
     row = only_row(make(crop("1#0"), **strict), make(small, **strict))
-    assert (row["cause"], row["detail"]) == (Cause.SOURCE_METADATA_CHANGED, "declared_width is 90")
+    assert (row["cause"], row["detail"]) == (
+        Cause.SOURCE_METADATA_CHANGED,
+        "declared_width is 90 against filter.min_side 100",
+    )
 
 
 def test_a_file_that_is_missing_though_its_metadata_is_there(make: Make) -> None:
@@ -328,6 +426,129 @@ def test_a_person_overrules_what_the_recipe_would_have_explained(make: Make) -> 
     assert (row["cause"], row["detail"]) == (Cause.DECISION, "kept by a person")
     row = only_row(make(crop("1#0", decision="keep")), make(fallen("1#0")))
     assert (row["cause"], row["detail"]) == (Cause.DECISION, "no longer kept")
+
+
+def test_a_keep_that_was_of_other_pixels(make: Make) -> None:
+    kept, out = crop("1#0", "kept", blur=20.0, decision="keep"), fallen("1#0", **boxed(0))
+    before, after = make(kept), make(out, **UNION)
+    row = only_row(before, after)
+    assert (row["change"], row["cause"], row["parameter"], row["value"]) == (
+        "removed",
+        "setting",
+        "crop.detector",
+        30.0,
+    )
+    said = "crop.detector lbp -> union (blur 30 against clean.min_blur 40)"
+    assert row["detail"] == f"a person's keep was of other pixels: {said}"
+    back = only_row(after, before)
+    assert back["detail"] == "a person's keep is of these pixels: " + said.replace("lbp -> union", "union -> lbp")
+
+
+def test_a_rejection_that_was_of_other_pixels(make: Make) -> None:
+    out = fallen("1#0", "dedup", "rejected_by_person", detail="mika", decision="reject", blur=20.0)
+    row = only_row(make(out), make(crop("1#0", "other"), **UNION))
+    assert (row["cause"], row["who"]) == (Cause.SETTING, "mika")
+    assert row["detail"] == "was rejected by mika, of other pixels: crop.detector lbp -> union"
+    back = only_row(make(crop("1#0", "other"), **UNION), make(out))
+    assert back["detail"] == "other pixels, rejected by mika: crop.detector union -> lbp"
+    blurred = only_row(make(out), make(fallen("1#0", pixel_digest=digest("other")), **UNION))
+    assert blurred["cause"] == Cause.SETTING
+    assert blurred["detail"].startswith("a person's reject was of other pixels: crop.detector lbp -> union (blur 30 ")
+
+
+def test_a_rejection_carries_a_blurred_crop_to_where_it_falls_for_that(make: Make) -> None:
+    out = fallen("1#0", "dedup", "rejected_by_person", detail="mika", decision="reject", blur=30.0)
+    row = only_row(make(fallen("1#0")), make(out))
+    assert (row["change"], row["cause"], row["detail"]) == ("verdict", Cause.DECISION, "rejected by mika")
+    assert only_row(make(out), make(fallen("1#0")))["detail"] == "no longer rejected"
+
+
+def test_a_deleted_post_that_loses_its_file(make: Make) -> None:
+    """The filter looks for the file first: the deletion still holds."""
+    deleted = cropless("1", "filter", "deleted", parameter="filter.take_deleted")
+    missing = cropless("1", "filter", "missing_file", detail="1.jpg does not exist")
+    row = only_row(make(deleted), make(missing))
+    assert (row["cause"], row["detail"]) == (Cause.SOURCE_GONE, "its file is gone (1.jpg does not exist)")
+    row = only_row(make(missing), make(deleted))
+    assert (row["cause"], row["detail"]) == (Cause.NEW_POST, "its file is there now")
+    row = only_row(make(missing), make(cropless("1", "filter", "unsafe_path", detail="../1.jpg")))
+    assert row["detail"] == "its file is there now, but unsafe_path: ../1.jpg"
+
+
+SOURCE = {"kind": "danbooru", "root": "booru", "metadata": "", "images": "original", "modulus": 1000}
+
+
+def sourced(**changes: Any) -> dict[str, Any]:
+    """The recipe's source as a keyword of `make`, by way of its keys."""
+    return {f"source.{key}": value for key, value in {**SOURCE, "rating_vintage": "auto", **changes}.items()}
+
+
+def blamed(before: Version, after: Version) -> tuple[str, str, str]:
+    row = only_row(before, after)
+    return row["cause"], row["parameter"], row["detail"]
+
+
+def test_settings_of_the_source_come_before_what_follows_from_them(make: Make) -> None:
+    here, vintage = sourced(), sourced(rating_vintage="s-is-sensitive")
+    safe, sensitive = crop("1#0"), cropless("1", "filter", "rating", rating="sensitive", parameter="filter.ratings")
+    changed = "source.rating_vintage auto -> s-is-sensitive"
+    assert blamed(make(safe, **here), make(sensitive | {"detail": "sensitive"}, **vintage)) == (
+        "setting", "source.rating_vintage", f"{changed}: rating safe -> sensitive"
+    )  # fmt: skip
+    said = blamed(make(safe, **here), make(crop("1#0", rating="general"), **vintage))
+    assert said == ("setting", "source.rating_vintage", f"{changed}: rating safe -> general")
+    # another score does not follow from how ratings are read
+    assert blamed(make(safe, **here), make(crop("1#0", score=9), **vintage))[0] == Cause.SOURCE_METADATA_CHANGED
+
+    other = sourced(metadata="new/*")
+    said = blamed(make(safe, **here), make(crop("1#0", score=9, tags=[]), **other))
+    assert said == ("setting", "source.metadata", "source.metadata nothing -> new/*: score 3 -> 9, tags -hat")
+    low = {"measurement": "score", "value": 1.0, "threshold": 2.0, "parameter": "filter.min_score", "score": 1}
+    limit = {"filter.min_score": 2}
+    said = blamed(make(safe, **here, **limit), make(cropless("1", "filter", "score", **low), **other, **limit))
+    assert said[1:] == (
+        "source.metadata",
+        "source.metadata nothing -> new/*: score 3 -> 1 against filter.min_score 2",
+    )
+
+
+@pytest.mark.parametrize("key", ["kind", "root", "metadata", "images", "modulus"])
+def test_posts_and_files_that_come_and_go_with_a_setting_of_the_source(make: Make, key: str) -> None:
+    here, there = sourced(), sourced(**{key: 7 if key == "modulus" else "elsewhere"})
+    missing = cropless("1", "filter", "missing_file", detail="1.jpg does not exist")
+    for one, two, word in (
+        ([crop("1#0")], [], "post gone"),
+        ([], [crop("1#0")], "new post"),
+        ([crop("1#0")], [missing], "its file is gone (1.jpg does not exist)"),
+        ([missing], [crop("1#0")], "its file is there now"),
+    ):
+        cause, parameter, detail = blamed(make(*one, **here), make(*two, **there))
+        assert (cause, parameter) == (Cause.SETTING, f"source.{key}")
+        assert detail.startswith(f"source.{key} ") and detail.endswith(f": {word}")
+        assert blamed(make(*one, **here), make(*two, **sourced()))[0] in (Cause.SOURCE_GONE, Cause.NEW_POST)
+    if key != "metadata":
+        bytes_changed = crop("1#0", "other", file_digest=digest("smaller"))
+        said = blamed(make(crop("1#0"), **here), make(bytes_changed, **there))
+        assert said[:2] == (Cause.SETTING, f"source.{key}") and said[2].endswith("its file has other bytes")
+
+
+def test_the_figures_are_told_whatever_the_cause(make: Make) -> None:
+    low = {"measurement": "d_percentile", "value": 4.0, "threshold": 5.0, "parameter": "rank.drop_lowest"}
+    out = make(fallen("1#0", "rank", "ranked_low", **low, d_percentile=4.0))
+    unranked = {stage: {} for stage in STAGES if stage != "rank"}
+    row = only_row(make(crop("1#0"), counts=unranked, **{"rank.run": ""}), out)
+    assert (row["cause"], row["value"]) == (Cause.SETTING, 4.0)
+    assert row["detail"] == "rank.run nothing -> r1 (d_percentile 4 against rank.drop_lowest off -> 5)"
+
+    near = {"measurement": "hash distance", "value": 3.0, "threshold": 4.0, "parameter": "dedup.radius"}
+    one = crop("1#0"), fallen("2#0", "dedup", "near_copy", **near, related="1#0")
+    two = fallen("1#0", "dedup", "near_copy", **near, related="2#0"), crop("2#0", score=9)
+    rows = rows_of(make(*one), make(*two))
+    said = "score of 2#0 3 -> 9 (hash distance 3 against dedup.radius 4)"
+    assert {name: (row["detail"], row["value"]) for name, row in rows.items()} == {
+        "1#0": (f"copy of 2#0: {said}", 3.0),
+        "2#0": (f"copy of 1#0: {said}", 3.0),
+    }
 
 
 def test_verdicts_that_moved_to_another_stage(make: Make) -> None:

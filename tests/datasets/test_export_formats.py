@@ -229,6 +229,8 @@ def test_webdataset_shards(export: Export, store: Store, version: Version, pixel
     ]
     assert [shard["filesize"] for shard in index["shardlist"]] == [Path(shard).stat().st_size for shard in shards]
     check_provenance(json.loads((out / "kaobako.json").read_text()), version, Format.WEBDATASET)
+    head = (out / "README.md").read_text().split("---")[1]  # index.json beside the shards is no data
+    assert 'configs: [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}]' in head
 
 
 def test_webdataset_carries_the_blobs_as_they_are(export: Export, store: Store) -> None:
@@ -236,6 +238,43 @@ def test_webdataset_carries_the_blobs_as_they_are(export: Export, store: Store) 
     samples = list(webdataset.WebDataset(str(out / "faces-000000.tar"), shardshuffle=False))
     assert [sample["png"] for sample in samples] == [store.blobs.path(blob).read_bytes() for blob in plan.blobs]
     assert all("cls" not in sample for sample in samples)
+
+
+LONG_IDS = (*("a" * length + "#123456+" + "b" * 20 for length in (67, 68)), "c" * 5000, "日" * 300 + "#0")
+
+
+def test_webdataset_has_room_for_long_names(store: Store, pixels: dict[str, np.ndarray], tmp_path: Path) -> None:
+    rows = [
+        {"crop_id": one, "post_id": "p", "width": SIDE, "height": SIDE, "pixel_digest": digest_pixels(picture)}
+        | {"blob": store.blobs.put(encode_png(picture)), "tags": ["smile"]}
+        for one, picture in zip(LONG_IDS, pixels.values(), strict=False)
+    ]
+    manifest = pa.Table.from_pylist(rows, schema=MANIFEST)
+    lineage: dict[str, Any] = {"recipe": {}, "stage_versions": {}, "weights": {}, "counts": {}}
+    version = publish_version(store, "faces", manifest, LEDGER.empty_table(), lineage, lambda *args: None)
+    out = tmp_path / "out"
+    export_version(plan_export(store, version, Format.WEBDATASET, out, classes=("smile",)))
+    samples = list(webdataset.WebDataset(str(out / "faces-000000.tar"), shardshuffle=False).decode("rgb8"))
+    assert sorted(sample["json"]["crop_id"] for sample in samples) == sorted(LONG_IDS)
+    assert max(len(sample["__key__"]) for sample in samples) == 95
+
+
+@pytest.mark.parametrize("file_format", [Format.STYLEGAN, Format.IMAGEFOLDER, Format.WEBDATASET, Format.PARQUET])
+def test_classes_from_a_column(store: Store, version: Version, tmp_path: Path, file_format: Format) -> None:
+    out = tmp_path / "out.zip"
+    plan = plan_export(store, version, file_format, out, column="rating")
+    export_version(plan)
+    assert plan.labels is not None
+    assert (plan.labels.names, plan.labels.column) == (("safe",), "rating")
+    if file_format is Format.STYLEGAN:
+        assert [label for _, label in load_as_stylegan(out)[2]] == [0] * COUNT
+    elif file_format is Format.IMAGEFOLDER:
+        assert len(list((out / "safe").iterdir())) == COUNT
+    elif file_format is Format.WEBDATASET:
+        samples = list(webdataset.WebDataset(str(out / "faces-000000.tar"), shardshuffle=False).decode())
+        assert [(sample["cls"], sample["json"]["label"]) for sample in samples] == [(0, "safe")] * COUNT
+    else:
+        assert pq.read_table(out / "data")["label"].to_pylist() == [0] * COUNT
 
 
 def test_shards_are_cut_by_bytes_too(export: Export, store: Store) -> None:
@@ -296,7 +335,11 @@ def test_image_folder(export: Export, store: Store, version: Version, pixels: di
         assert row["label"] == tags[0]
         np.testing.assert_array_equal(read_picture(out / row["file_name"]), pixels[row["crop_id"]])
     check_provenance(json.loads((out / "kaobako.json").read_text()), version, Format.IMAGEFOLDER)
-    assert (out / "README.md").read_text().startswith('---\npretty_name: "faces"\n')
+    card = (out / "README.md").read_text()
+    assert card.startswith('---\npretty_name: "faces"\n')
+    # else a class called `test` or `dev` would be taken for a split
+    assert 'configs: [{"config_name": "default", "data_files": [{"split": "train", "path": "**"}]}]' in card
+    assert 'load_dataset("PATH/OF/THIS/FOLDER", split="train")' in card
 
 
 # -- plain folder --
@@ -338,5 +381,5 @@ def test_names_are_safe_unique_and_stable() -> None:
     ]
     nasty += ["a.1#0", "a_1#0", "a#1", "a.1", "a#1+x", "a.1.x#0", "a_1_0", "..#0"]
     made = [safe_name(crop_id) for crop_id in nasty]
-    assert all(name.isascii() and set(name) & set("./\\ \n#") == set() and 0 < len(name) <= 130 for name in made)
+    assert all(name.isascii() and set(name) & set("./\\ \n#") == set() and 0 < len(name) <= 95 for name in made)
     assert len({name.lower() for name in made}) == len(nasty)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from datasets.errors import StoreError
 from datasets.exports.format import Format
 from datasets.exports.plan import ExportError, ExportPlan, ExportSettings, make_labels, plan_export
 from datasets.exports.preflight import Kind, PreflightError
@@ -20,7 +24,7 @@ from datasets.exports.run import check_export, export_version
 from datasets.labels import LabelError
 from datasets.schema import LEDGER, MANIFEST
 from datasets.store import Store
-from datasets.version import Version, publish_version
+from datasets.version import Version, publish_version, read_version, store_of, verify_version
 
 Encode = Callable[..., bytes]
 Publish = Callable[..., Version]
@@ -200,6 +204,122 @@ def test_another_version_does_not_take_the_place_of_one(
     assert listed(plan_export(store, publish(count=3), Format.FOLDER, out)) == {(None, "destination")}
 
 
+@pytest.mark.parametrize("file_format", list(Format))
+def test_a_finished_export_that_lost_files_is_not_called_whole(
+    publish: Publish, store: Store, tmp_path: Path, file_format: Format
+) -> None:
+    out = tmp_path / ("out.zip" if file_format is Format.STYLEGAN else "out")
+    plan = plan_export(store, publish(count=5), file_format, out, settings=ExportSettings(shard_pictures=2, link=False))
+    export_version(plan)
+    assert check_export(plan).finished
+    if file_format is Format.STYLEGAN:
+        out.write_bytes(data := without_the_middle(out.read_bytes()))
+        assert out.read_bytes() == data
+    else:
+        files = sorted(path for path in out.rglob("*") if path.is_file() and not path.name.endswith("kaobako.json"))
+        files[0].unlink()  # a picture, a shard, records
+        files[-1].write_bytes(files[-1].read_bytes()[:-1])
+    checked = check_export(plan)
+    assert not checked.finished
+    assert [(problem.crop_id, problem.kind) for problem in checked.problems] == [(None, Kind.DESTINATION)]
+    how_many = "1 file is" if file_format is Format.STYLEGAN else "2 files are"
+    assert f"{out} is this export, but {how_many} missing or of another size" in checked.problems[0].detail
+    with pytest.raises(PreflightError, match="move it away"):
+        export_version(plan)
+
+
+def without_the_middle(data: bytes) -> bytes:
+    """A zip that a failed copy left without some of its first picture: its directory is still there."""
+    return data[:200] + data[300:]
+
+
+def test_a_zip_that_lost_a_member_is_not_called_whole(publish: Publish, store: Store, tmp_path: Path) -> None:
+    plan = plan_export(store, publish(count=3), Format.STYLEGAN, tmp_path / "out.zip")
+    export_version(plan)
+    with zipfile.ZipFile(plan.out) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if name != "00000/img00000001.png"}
+    with zipfile.ZipFile(plan.out, "w") as archive:
+        for name, data in kept.items():
+            archive.writestr(name, data)
+    assert "1 file is missing or of another size, 00000/img00000001.png first" in check_export(plan).problems[0].detail
+
+
+def test_a_changed_manifest_is_not_exported(publish: Publish, store: Store, tmp_path: Path) -> None:
+    version = publish()
+    pq.write_table(version.manifest().slice(1), version.folder / "manifest.parquet")
+    with pytest.raises(StoreError, match=r"not the one that was published .*`kaobako versions verify faces@v1`"):
+        plan_export(store, version, Format.FOLDER, tmp_path / "out")
+    (version.folder / "manifest.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="kaobako versions verify faces@v1"):
+        plan_export(store, version, Format.FOLDER, tmp_path / "out")
+
+
+def test_a_store_whose_datasets_are_a_link(publish: Publish, store: Store, tmp_path: Path) -> None:
+    publish()
+    (tmp_path / "large").mkdir()
+    elsewhere = (store.root / "datasets").rename(tmp_path / "large" / "datasets")
+    (store.root / "datasets").symlink_to(elsewhere)
+    for reference in ("faces", str(store.version_folder("faces", 1))):
+        version = read_version(store, reference)
+        home = store_of(version.folder)
+        assert home.root == store.root
+        assert listed(plan_export(home, version, Format.FOLDER, tmp_path / "out")) == set()
+        assert verify_version(home, version) == []
+    (tmp_path / "newest").mkdir()
+    (tmp_path / "newest" / "v0001").symlink_to(store.version_folder("faces", 1))  # a link that says nothing is followed
+    assert store_of(tmp_path / "newest" / "v0001").root == elsewhere.parent
+
+
+def test_a_blob_that_was_cut_short_is_listed(publish: Publish, store: Store, tmp_path: Path) -> None:
+    plan = plan_export(store, publish(count=6), Format.PARQUET, tmp_path / "out")
+    for row in (1, 4):
+        path = store.blobs.path(plan.blobs[row])
+        os.truncate(path, path.stat().st_size - 9)
+    assert listed(plan) == {("p1#0", "unreadable_blob"), ("p4#0", "unreadable_blob")}
+    assert all("is cut short" in problem.detail for problem in check_export(plan).problems)
+
+
+def test_verify_lists_every_damaged_blob(publish: Publish, store: Store, tmp_path: Path) -> None:
+    plan = plan_export(store, publish(count=6), Format.PARQUET, tmp_path / "out")
+    for row in (1, 4):
+        path = store.blobs.path(plan.blobs[row])
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+    assert check_export(plan).problems == []
+    found = check_export(plan, verify=True).problems
+    assert [(problem.crop_id, problem.kind.value) for problem in found] == [
+        ("p1#0", "damaged_blob"),
+        ("p4#0", "damaged_blob"),
+    ]
+    with pytest.raises(ExportError, match=r"p1#0.*--dry-run --verify lists all damaged ones"):
+        export_version(plan)
+
+
+def test_bytes_behind_a_whole_picture_are_no_damage(
+    publish_rows: Callable[[list[Row]], Version], noise: Callable[..., bytes], store: Store, tmp_path: Path
+) -> None:
+    rows = [Row("a#0", noise(1) + b"more"), Row("b#0", noise(2, kind="JPEG") + b"\0", suffix=".jpg")]
+    version = publish_rows([*rows, Row("c#0", noise(3, kind="JPEG"), suffix=".jpg")])
+    assert listed(plan_export(store, version, Format.FOLDER, tmp_path / "out")) == set()
+
+
+def test_pictures_without_the_columns_value_are_listed(publish: Publish, store: Store, tmp_path: Path) -> None:
+    plan = plan_export(store, publish(count=2), Format.FOLDER, tmp_path / "out", column="detector")
+    problems = check_export(plan).problems
+    assert [(problem.crop_id, problem.kind.value) for problem in problems] == [
+        ("p0#0", "no_label"),
+        ("p1#0", "no_label"),
+    ]
+    assert {problem.detail for problem in problems} == {"its detector is null"}
+
+
+@pytest.mark.parametrize("out", ["/", "..", "a/.."])
+def test_a_destination_without_a_name(publish: Publish, store: Store, out: str) -> None:
+    with pytest.raises(ExportError, match="no name for something new"):
+        plan_export(store, publish(), Format.FOLDER, Path(out))
+
+
 def test_a_full_disk_is_seen_before(
     publish: Publish, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,10 +344,22 @@ def test_the_estimate_is_near_the_truth(publish: Publish, store: Store, tmp_path
     assert 0.9 * written < estimated < 1.5 * written
 
 
+@pytest.mark.parametrize("file_format", [Format.WEBDATASET, Format.IMAGEFOLDER, Format.FOLDER])
+def test_the_estimate_counts_many_tags(publish: Publish, store: Store, tmp_path: Path, file_format: Format) -> None:
+    version = publish(count=20, tags=[f"a_rather_long_tag_{k}" for k in range(500)])
+    plan = plan_export(store, version, file_format, tmp_path / "out", settings=ExportSettings(link=False))
+    estimated = check_export(plan).bytes
+    export_version(plan)
+    written = sum(path.stat().st_size for path in plan.out.rglob("*") if path.is_file())
+    assert 0.9 * written < estimated < 1.5 * written
+
+
 def test_labels_that_contradict_each_other(publish: Publish) -> None:
     manifest = publish().manifest()
     with pytest.raises(ExportError, match="not both"):
         make_labels(manifest, ("a",), ("b",))
+    with pytest.raises(ExportError, match="not both"):
+        make_labels(manifest, classes=("b",), column="rating")
     with pytest.raises(LabelError, match="more than once"):
         make_labels(manifest, ("a", "a"))
     with pytest.raises(ExportError, match="at least 1"):

@@ -20,7 +20,7 @@ from datasets.exports.format import Format
 from datasets.exports.plan import ExportError, ExportPlan, ExportSettings, plan_export
 from datasets.exports.preflight import PreflightError
 from datasets.exports.run import check_export, export_version
-from datasets.exports.staging import partial_folder
+from datasets.exports.staging import partial_folder, read_state
 from datasets.store import Store
 from datasets.version import Version
 
@@ -114,6 +114,70 @@ def test_a_partial_file_that_was_cut_is_refused(make_plan: MakePlan) -> None:
     assert not plan.out.exists()
 
 
+@pytest.mark.parametrize("file_format", list(Format))
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, path.stat().st_size - 1)])
+def test_files_that_vanished_or_shrank_are_noticed(
+    make_plan: MakePlan, file_format: Format, harm: Callable[[Path], None]
+) -> None:
+    plan = make_plan(file_format, "out", link=False)
+    with pytest.raises(Killed):
+        export_version(plan, kill_at(9))
+    content = partial_folder(plan.out) / "content"
+    written = sorted(path for path in content.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if file_format in (Format.STYLEGAN, Format.TFRECORD):
+        noted = read_state(plan.out)
+        assert noted is not None
+        os.truncate(written[0], noted["files"][written[0].name])  # what comes after is not trusted anyway
+    harm(written[0])
+    with pytest.raises(ExportError, match=r"lacks .*Delete .*\.partial and export again") as caught:
+        export_version(plan)
+    assert written[0].name in str(caught.value)
+    assert not plan.out.exists()
+
+
+@pytest.mark.parametrize("file_format", list(Format))
+def test_a_note_that_outlived_its_export_is_not_trusted(make_plan: MakePlan, file_format: Format) -> None:
+    """Killed right after the renaming; then the export is removed, and made again."""
+    plan, whole = make_plan(file_format, "out"), make_plan(file_format, "whole/out")
+    export_version(whole)
+    with pytest.raises(Killed):
+        export_version(plan, kill_at(9))
+    folder = partial_folder(plan.out)
+    shutil.rmtree(folder / "content")
+    assert read_state(plan.out) is None
+    done = export_version(plan)
+    assert done.resumed_from == 0
+    assert contents(plan.out) == contents(whole.out)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("file_format", [Format.STYLEGAN, Format.FOLDER])
+def test_the_note_is_forgotten_before_the_renaming(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, file_format: Format
+) -> None:
+    plan = make_plan(file_format, "out")
+    rename = Path.rename
+    harm: list[BaseException] = [OSError(errno.EIO, "Input/output error"), Killed()]
+    noted: list[bool] = []
+
+    def fail(source: Path, target: Path) -> Path:
+        if target == plan.out:
+            noted.append((partial_folder(plan.out) / staging.STATE_FILE).exists())
+            if harm:
+                raise harm.pop(0)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        export_version(plan)
+    assert read_state(plan.out) is not None  # what was written is not lost by a disk that had a bad moment
+    with pytest.raises(Killed):
+        export_version(plan)
+    assert read_state(plan.out) is None
+    assert export_version(plan).resumed_from == 0
+    assert noted == [False] * 3
+
+
 def test_other_settings_do_not_go_on_with_it(make_plan: MakePlan) -> None:
     plan = make_plan(Format.WEBDATASET, "out")
     with pytest.raises(Killed):
@@ -178,15 +242,11 @@ def test_two_do_not_write_to_the_same_place(make_plan: MakePlan) -> None:
 
 
 def test_folders_without_links_get_copies(make_plan: MakePlan, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = os.link
-
-    def refuse_pictures(source: Path, target: Path) -> None:
-        if target.suffix == ".png":
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        link(source, target)
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     plan = make_plan(Format.FOLDER, "out")
-    monkeypatch.setattr(os, "link", refuse_pictures)
+    monkeypatch.setattr(os, "link", refuse)
     assert export_version(plan).linked == 0
     blob = store.blobs.path(plan.blobs[0])
     copy = plan.out / f"{plan.names[0]}.png"
@@ -199,13 +259,14 @@ import sys
 from pathlib import Path
 from datasets.exports import staging
 from datasets.exports.format import Format
-from datasets.exports.plan import plan_export
+from datasets.exports.plan import ExportSettings, plan_export
 from datasets.exports.run import export_version
 from datasets.store import Store
 from datasets.version import read_version
 staging.CHECKPOINT_PICTURES = 2
 store = Store(Path(sys.argv[1]))
-plan = plan_export(store, read_version(store, "faces@v1"), Format(sys.argv[2]), Path(sys.argv[3]))
+settings = ExportSettings(shard_pictures=4)
+plan = plan_export(store, read_version(store, "faces@v1"), Format(sys.argv[2]), Path(sys.argv[3]), settings=settings)
 def wait(done, total):
     if done == 6:
         print("here", flush=True)
@@ -214,7 +275,7 @@ export_version(plan, wait)
 """
 
 
-@pytest.mark.parametrize("file_format", [Format.STYLEGAN, Format.FOLDER])
+@pytest.mark.parametrize("file_format", list(Format))
 def test_kill_nine(publish: Publish, store: Store, tmp_path: Path, file_format: Format) -> None:
     version = publish(count=COUNT)
     name = "out.zip" if file_format is Format.STYLEGAN else "out"
@@ -225,10 +286,13 @@ def test_kill_nine(publish: Publish, store: Store, tmp_path: Path, file_format: 
         assert process.stdout.readline() == b"here\n"
         process.send_signal(signal.SIGKILL)
     assert not out.exists()
-    plan = plan_export(store, version, file_format, out)
+    settings = ExportSettings(shard_pictures=4)
+    half_written = [path.name for path in (partial_folder(out) / "content").rglob(".*.tmp")]
+    assert bool(half_written) == (file_format in (Format.WEBDATASET, Format.PARQUET))
+    plan = plan_export(store, version, file_format, out, settings=settings)
     done = export_version(plan)
     assert done.resumed_from in (4, 6)
-    whole = plan_export(store, version, file_format, tmp_path / "whole" / name)
+    whole = plan_export(store, version, file_format, tmp_path / "whole" / name, settings=settings)
     export_version(whole)
     assert contents(out) == contents(whole.out)
     shutil.rmtree(out.parent)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import KaobakoError
-from datasets.labels import NO_CLASS, SEVERAL_CLASSES, class_labels, tag_labels
+from datasets.labels import NO_CLASS, SEVERAL_CLASSES, class_labels, column_labels, tag_labels
 from datasets.schema import MANIFEST
 from datasets.version import Version
 
@@ -86,3 +86,19 @@ def test_tags_hidden_beneath_a_null_row_are_no_tags() -> None:
         mask=pa.array([False, True, False]),
     )
     assert class_labels(pa.table({"tags": masked}), ["blue_hair", "smile", "red_hair"]).tolist() == [2, NO_CLASS, 1]
+
+
+def test_column_labels_are_the_sorted_values_of_a_column() -> None:
+    whole = pa.table({"rating": pa.array(["x", "safe", None, "explicit", "safe", "ü", ""], pa.string())})
+    table = pa.concat_tables([whole.slice(1, 3), whole.slice(4)])
+    names, labels = column_labels(table, "rating")
+    assert names == ("", "explicit", "safe", "ü")
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [2, NO_CLASS, 1, 2, 3, 0]
+    assert column_labels(table.slice(0, 0), "rating")[1].tolist() == []
+
+
+@pytest.mark.parametrize(("column", "said"), [("score", "does not hold words"), ("mood", "is not in the manifest")])
+def test_columns_without_words_are_refused(publish: Callable[..., Version], column: str, said: str) -> None:
+    with pytest.raises(KaobakoError, match=rf"made of {column}: it {said}. Name one of .*rating.*decision"):
+        column_labels(publish(1).manifest(), column)

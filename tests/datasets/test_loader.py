@@ -12,13 +12,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from datasets import loader
-from datasets.errors import StoreError
+from datasets.errors import KaobakoError, StoreError
 from datasets.labels import tag_labels
 from datasets.loader import SampleOrder, VersionReader, decode_blob
 from datasets.pictures import UnreadablePictureError, decode_picture, encode_png
@@ -381,6 +382,20 @@ def test_tags_become_labels_of_a_batch(store: Store, publish: Publish) -> None:
     assert next(made.labelled_batches(2, seed=0)).labels.tolist() == [[0, 1], [0, 1]]
 
 
+def test_pictures_without_one_class_are_named(reader: Callable[..., VersionReader]) -> None:
+    with pytest.raises(KaobakoError, match=r"2 of 7 pictures .*\(p1#0, p5#0\): -1 is no class, -2 is several"):
+        reader(labels=np.array([0, -1, 2, 0, 1, -2, 0]))
+    assert reader(labels=np.arange(COUNT)) is not None
+    assert reader(labels=-np.ones((COUNT, 2), np.float32)) is not None  # a number, not a class
+
+
+def test_a_changed_manifest_is_not_trained_on(store: Store, publish: Publish) -> None:
+    version = publish(3)
+    pq.write_table(version.manifest().slice(1), version.folder / "manifest.parquet")
+    with pytest.raises(StoreError, match=r"not the one that was published.*versions verify faces@v1"):
+        VersionReader(store, version, 16, shrink)
+
+
 def test_without_labels_every_label_is_empty(reader: Callable[..., VersionReader]) -> None:
     assert next(reader().labelled_batches(3, seed=0)).labels.shape == (3, 0)
 
@@ -388,6 +403,9 @@ def test_without_labels_every_label_is_empty(reader: Callable[..., VersionReader
 def test_settings_that_make_no_sense_are_refused(reader: Callable[..., VersionReader]) -> None:
     with pytest.raises(ValueError, match="3 labels for the 7 pictures"):
         reader(labels=np.zeros((3, 1)))
+    for workers in (0, -1):
+        with pytest.raises(ValueError, match=f"workers must be at least 1, got {workers}"):
+            reader(workers=workers)
     with pytest.raises(ValueError, match="at least 0, got -1 and"):
         reader(prefetch=-1)
     for batch, start in ((0, 0), (4, -1)):

@@ -389,6 +389,72 @@ def test_of_racing_processes_exactly_one_wins(path: Path, tmp_path: Path, stale:
     assert beside(path) == []
 
 
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without hard links: exFAT, FUSE, a network share."""
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_a_lock_on_a_disk_without_hard_links(path: Path, no_links: None) -> None:
+    with hold_lock(path, "curate faces") as lease:
+        assert "(curate faces)" in refused(path)
+        lease.ensure_held()
+    assert beside(path) == []
+    write_lease(path, process_start="1")
+    with hold_lock(path, "second"):
+        assert read_holder(path)["what"] == "second"  # type: ignore[index]
+    assert beside(path) == []
+
+
+def test_a_taker_that_comes_too_late_without_hard_links(
+    path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, which our turn does not keep out, takes the lock between our look and our step."""
+    opened = os.open
+
+    def be_late(name: Path, *rest: Any) -> int:
+        if name == path and not path.exists():
+            write_lease(path, host="elsewhere")
+        return opened(name, *rest)
+
+    monkeypatch.setattr(os, "open", be_late)
+    assert "elsewhere" in refused(path)
+    assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+def test_a_sign_of_life_at_the_last_moment_without_hard_links(
+    path: Path, no_links: None, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lease(path, age=3600, host="elsewhere", pid=1)
+    rename = Path.rename
+    inode = path.stat().st_ino
+
+    def live(source: Path, target: Path) -> Path:
+        if source == path:
+            os.utime(source)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", live)
+    assert "elsewhere" in refused(path)
+    assert path.stat().st_ino == inode  # its own file: its holder goes on refreshing it
+    assert beside(path) == [path.name]
+
+
+def test_a_failing_disk_leaves_no_lock_behind(path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock, "_take_by_link", lambda *arguments: os.link("a", "b"))
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="Input/output"), hold_lock(path, "curate"):
+        pass
+    assert beside(path) == []
+
+
 def test_a_build_and_gc_name_each_other(store: Store) -> None:
     with hold_dataset(store, "faces", "curate faces"):
         with hold_dataset(store, "paintings", "curate paintings"):

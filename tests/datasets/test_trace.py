@@ -78,7 +78,7 @@ def test_a_human_decision_is_the_reason(store: Store, publish: Publish) -> None:
     version = publish(blur=1.0, decision="keep")
     list_thresholds(version, ("clean", "blur", ">=", 60.0))
     traces = trace_item(store, "p1#0")
-    assert traces[0]["stages"][1]["why"] == "kept by a person"
+    assert traces[0]["stages"][1]["why"] == "blur 1, not >= 60: kept by a person"
     said = {"pixel_digest": traces[0]["pixel_digest"], "who": "mika", "note": "soft on purpose"}
     now = datetime.now(UTC)
     rows = [
@@ -89,6 +89,33 @@ def test_a_human_decision_is_the_reason(store: Store, publish: Publish) -> None:
     append_decisions(store.decisions, pa.Table.from_pylist(rows))
     told = [(row["decision"], row["who"], row["note"]) for row in trace_decisions(store, traces)]
     assert told == [("unsure", "mika", "soft on purpose"), ("keep", "mika", "soft on purpose")]
+
+
+@pytest.mark.parametrize(
+    ("blur", "decision", "why"),
+    [
+        (71.5, "keep", "blur 71.5 >= 60, contrast 9 >= 8"),
+        (12.0, "keep", "blur 12, not >= 60, contrast 9 >= 8: kept by a person"),
+        (12.0, "reject", "blur 12, not >= 60, contrast 9 >= 8: rejected by a person"),
+    ],
+)
+def test_a_decision_hides_no_measurement(store: Store, publish: Publish, blur: float, decision: str, why: str) -> None:
+    version = publish(1, blur=blur, contrast=9.0, decision=decision)
+    list_thresholds(version, ("clean", "blur", ">=", 60.0), ("clean", "contrast", ">=", 8.0))
+    assert trace_item(store, "p0#0")[0]["stages"][1]["why"] == why
+
+
+def test_a_kept_item_of_a_version_that_lists_no_thresholds(store: Store, publish: Publish) -> None:
+    publish(1, blur=1.0, decision="keep")
+    assert [stage["why"] for stage in trace_item(store, "p0#0")[0]["stages"]] == ["", "kept by a person"]
+
+
+def test_a_moved_file_is_not_called_gone(store: Store, publish: Publish) -> None:
+    publish(1, file_digest="f" * 64)
+    row = BLURRED | {"file_digest": "f" * 64, "pixel_digest": trace_item(store, "p0#0")[0]["pixel_digest"]}
+    publish(0, dropped=(row,))
+    assert trace_item(store, "p0#0")[-1]["change"] == "p0#0 removed: post gone, moved to x1"
+    assert trace_item(store, "x1#0")[-1]["cause"] == "new_post"
 
 
 def test_every_version_that_knew_it_oldest_first(store: Store, publish: Publish) -> None:
@@ -151,6 +178,19 @@ def test_a_crop_is_followed_through_other_numbers_and_a_post_without_crops(store
         ("faces@v3", "p0"),
     ]
     assert traces[2]["change"].startswith("p0#1 clean: blurred -> clean: no_face: ")
+
+
+def test_a_crop_that_is_gone_and_another_one_with_its_number_are_both_told(store: Store, publish: Publish) -> None:
+    """Another detector finds the second face only, a few pixels larger: it is the first one now."""
+    near: dict[str, Any] = {"box_y": 0, "box_w": 90, "box_h": 90, "file_digest": "f" * 64}
+    second = BLURRED | near | {"item_id": "p0#1", "crop_id": "p0#1", "post_id": "p0", "box_x": 300}
+    publish(1, dropped=(second | {"pixel_digest": "1" * 64},), box_x=0, **near)
+    first = second | {"item_id": "p0#0", "crop_id": "p0#0", "box_x": 303, "pixel_digest": "2" * 64}
+    publish(0, dropped=(first | {"reason": "flat"},))
+    told = [(trace["item_id"], trace["verdict"], trace["change"]) for trace in trace_item(store, "p0")[2:]]
+    assert [(name, verdict) for name, verdict, _ in told] == [("p0#0", "dropped by clean: flat"), ("p0#0", "absent")]
+    assert told[0][2].startswith("p0#0 clean: blurred -> clean: flat")
+    assert told[1][2].startswith("p0#0 removed: ")
 
 
 def test_a_mirror_image_goes_with_its_parent(store: Store, publish: Publish) -> None:

@@ -165,7 +165,7 @@ def stop_group(leader: subprocess.Popen[bytes]) -> None:
     """End `kaobako serve` as a user would; whatever it left behind is killed, and is a failure."""
     leader.send_signal(signal.SIGINT)
     try:
-        leader.wait(40)
+        leader.wait(60)  # its parts have up to 40 s on a busy machine
     except subprocess.TimeoutExpired:
         os.killpg(leader.pid, signal.SIGKILL)
         leader.wait()

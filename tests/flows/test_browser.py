@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.request
@@ -35,13 +36,24 @@ def shoot(page: Any, tmp_path: Path) -> Callable[[str], None]:
     return take
 
 
+def open_deployments(page: Any, served: Any) -> None:
+    """The page of deployments. Loaded anew when it stays empty: the server answers 503 while it is very busy."""
+    from playwright.sync_api import expect
+
+    for _ in range(4):
+        page.goto(f"{served.ui}/v2/deployments")
+        with contextlib.suppress(AssertionError):
+            expect(page.get_by_role("link", name="nightly")).to_be_visible(timeout=15 * SECONDS)
+            return
+    expect(page.get_by_role("link", name="nightly")).to_be_visible(timeout=15 * SECONDS)
+
+
 @pytest.mark.prefect
 @pytest.mark.browser
 def test_a_version_is_built_from_the_form_in_the_browser(served: Any, page: Any, shoot: Callable[[str], None]) -> None:
     from playwright.sync_api import expect
 
-    page.goto(f"{served.ui}/v2/deployments")
-    expect(page.get_by_role("link", name="nightly")).to_be_visible()
+    open_deployments(page, served)
     page.get_by_role("link", name="full-rebuild").click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()

@@ -85,6 +85,9 @@ def test_long_lists_are_cut_on_a_terminal(capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "expected"),
     [
         (("--labels-tag", "a", "--classes", "b"), "not both"),
+        (("--classes", "a", "--classes-from", "rating"), "not both"),
+        (("--classes-from", "mood"), "is not in the manifest"),
+        (("--out", "/"), "no name for something new"),
         (("--labels-tag", "a", "--labels-tag", "a"), "more than once"),
     ],
 )
@@ -97,6 +100,28 @@ def test_errors_are_one_line(
     assert said.err.count("\n") == 1
     assert expected in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_classes_from_a_column(export: Callable[..., Any], tmp_path: Path) -> None:
+    said = export("--format", "imagefolder", "--out", tmp_path / "out", "--classes-from", "post_id", "--json")
+    assert said.code == 0, said.out
+    assert len([path for path in (tmp_path / "out").iterdir() if path.is_dir()]) == 24
+    nothing = export("--format", "imagefolder", "--out", tmp_path / "other", "--classes-from", "detector")
+    assert nothing.code == 1
+    assert "no_label: 24" in nothing.out
+
+
+def test_verify_lists_what_a_look_does_not_see(export: Callable[..., Any], tmp_path: Path) -> None:
+    blobs = sorted((tmp_path / "store" / "blobs").rglob("*.png"))
+    for blob in blobs:
+        data = bytearray(blob.read_bytes())
+        data[-20] ^= 1
+        blob.write_bytes(data)
+    arguments = ("--format", "parquet", "--out", tmp_path / "out", "--dry-run", "--json")
+    assert json.loads(export(*arguments).out)["problems"] == []
+    verified = export(*arguments, "--verify")
+    assert verified.code == 1
+    assert [problem["kind"] for problem in json.loads(verified.out)["problems"]] == ["damaged_blob"] * 24
 
 
 def test_help_teaches_every_format(kaobako: Callable[..., Any]) -> None:

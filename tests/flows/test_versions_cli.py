@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -44,6 +45,33 @@ def test_diff_names_the_threshold_and_the_items(
     assert kaobako("versions", "diff", "little", "--store", store).out == said.out  # the newest against its parent
     short = kaobako("versions", "diff", "little", "--store", store, "--limit", 0)
     assert "removed: blur" not in short.out
+
+
+def test_examples_are_the_first_of_each_change_cause_and_parameter() -> None:
+    from datasets.diff import DIFF
+    from flows.cli.versions import list_examples
+
+    said = {"post_id": "1", "before": "published", "after": "absent", "change": "removed"}
+    kinds = [("threshold", "clean.min_blur"), ("source_gone", None), ("threshold", "rank.drop_lowest")]
+    rows = [
+        said | {"item_id": f"{k}#0", "cause": kinds[k % 3][0], "parameter": kinds[k % 3][1], "detail": f"word {k}"}
+        for k in range(7)
+    ]
+    table = pa.Table.from_pylist(rows, schema=DIFF)
+    assert list_examples(table, 2) == [
+        "removed, threshold (clean.min_blur):",
+        "  0#0 removed: word 0",
+        "  3#0 removed: word 3",
+        "  and 1 more",
+        "removed, source_gone:",
+        "  1#0 removed: word 1",
+        "  4#0 removed: word 4",
+        "removed, threshold (rank.drop_lowest):",
+        "  2#0 removed: word 2",
+        "  5#0 removed: word 5",
+    ]
+    assert list_examples(pa.concat_tables([table.slice(0, 3), table.slice(3)]), 2) == list_examples(table, 2)
+    assert list_examples(table, 0) == list_examples(DIFF.empty_table(), 3) == []
 
 
 def test_diff_as_json_and_as_files(
