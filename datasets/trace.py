@@ -16,6 +16,7 @@ from datasets.store import Store
 from datasets.version import LEDGER_FILE, MANIFEST_FILE, Version, list_versions, read_version
 
 _SUGGESTIONS = 8
+_SPOKEN = {"keep": "kept", "reject": "rejected"}  # decisions that carry a crop past a threshold
 _SHORTEST_STEM = 2  # characters of an unknown id that a suggestion must share
 
 
@@ -116,7 +117,9 @@ def _trace_version(
 ) -> list[dict[str, Any]]:
     """The traces of one version. earlier: the rows of the version before it."""
     traces = []
-    by_name = {change["item_id"]: change for change in changes}
+    # what is gone has its earlier number, which may be another item's now
+    lone = [change for change in changes if change["after"] == ABSENT]
+    by_name = {change["item_id"]: change for change in changes if change["after"] != ABSENT}
     for row in rows:
         # of a post without a crop the changes are told under its crops' names
         change = by_name.pop(row["item_id"], None)
@@ -124,8 +127,8 @@ def _trace_version(
             change = by_name.pop(min(by_name))
         traces.append(_trace(version, row, change))
     gone = {row["item_id"]: row for row in earlier}
-    for name, change in sorted(by_name.items()):
-        if name in gone:
+    for change in sorted([*by_name.values(), *lone], key=lambda change: change["item_id"]):
+        if (name := change["item_id"]) in gone:
             verdict = ABSENT if change["after"] == ABSENT else f"dropped by {change['after']}"
             traces.append(_make_trace(version, name, verdict, [], gone[name]["pixel_digest"], change))
     return traces
@@ -177,11 +180,21 @@ def explain_drop(row: dict[str, Any]) -> str:
 
 
 def _explain_pass(stage: str, row: dict[str, Any], lineage: dict[str, Any]) -> str:
-    """By how much an item passed a stage: `blur 71.5 >= 60`; empty for a version that does not list its thresholds."""
-    if row.get("decision") == "keep" and stage != "filter":
-        return "kept by a person"
-    return ", ".join(
-        f"{limit['column']} {row[limit['column']]:.6g} {limit['sign']} {limit['value']:.6g}"
-        for limit in lineage.get("thresholds", ())
-        if limit["stage"] == stage and limit["column"] in ITEMS.names and row[limit["column"]] is not None
-    )
+    """By how much an item passed a stage: `blur 71.5 >= 60`, or `blur 12, not >= 60: kept by a person`.
+
+    A crop that a person rejected passes the same way, up to the stage where it falls for that. Empty for a version that
+    does not list its thresholds.
+    """
+    said, failed = [], False
+    for limit in lineage.get("thresholds", ()):
+        if limit["stage"] != stage or limit["column"] not in ITEMS.names or row[limit["column"]] is None:
+            continue
+        value, wanted = row[limit["column"]], limit["value"]
+        passes = value >= wanted if limit["sign"] == ">=" else value <= wanted
+        failed |= not passes
+        said.append(f"{limit['column']} {value:.6g}{'' if passes else ', not'} {limit['sign']} {wanted:.6g}")
+    word = _SPOKEN.get(row.get("decision") or "") if stage != "filter" else None
+    told = ", ".join(said)
+    if word and failed:
+        return f"{told}: {word} by a person"
+    return told or ("kept by a person" if row.get("decision") == "keep" and stage != "filter" else "")

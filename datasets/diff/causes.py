@@ -6,11 +6,11 @@ setting only when what it measures differs. Of several that hold, `Cause` says w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from datasets.diff.lineage import Makings, say, say_list_change
-from datasets.diff.measuring import Why, explain_decision, explain_drawing, explain_measuring, name_first
+from datasets.diff.lineage import Making, Makings, say, say_list_change
+from datasets.diff.measuring import Why, blame_source, explain_decision, explain_drawing, explain_measuring, name_first
 from datasets.diff.rows import Pair, Row, Side, Two
 from datasets.diff.table import Cause, Change
 from datasets.diff.values import JUDGED_COLUMNS, LIST_RULES, compare_columns, has_value, value_of
@@ -23,6 +23,16 @@ MISSING_FILE = "missing_file"
 _DESCRIBING = ("rating", "score", "tags", "source_path")
 
 
+def _is_problem(row: Row) -> bool:
+    """Whether the source itself had no usable post: no file, an unsafe path, a broken row."""
+    return row["stage"] == "filter" and row["parameter"] is None
+
+
+def _fell_at(making: Making, row: Row) -> tuple[int, bool]:
+    """When an item fell, to be compared. The filter looks for problems of the source before any of its rules."""
+    return making.order(row["stage"]), not _is_problem(row)
+
+
 class Attribution:
     """Finds the cause of each changed pair of rows."""
 
@@ -30,6 +40,11 @@ class Attribution:
         self.makings = makings
         self.two = two
         self._known: dict[Pair, Why] = {}
+
+    def start(self, pairs: Sequence[Pair]) -> None:
+        """Read what the causes of these pairs depend on, and forget what was read for others."""
+        self._known.clear()
+        self.two.read(pairs)
 
     def explain(self, pair: Pair) -> Why:
         """The cause of a pair of rows that changed."""
@@ -66,7 +81,8 @@ class Attribution:
             came = before is None
             other = there.same_file(row)
             moved = f", moved {'from' if came else 'to'} {other}" if other else ""
-            return Why(Cause.NEW_POST if came else Cause.SOURCE_GONE, f"{'new post' if came else 'post gone'}{moved}")
+            why = Why(Cause.NEW_POST if came else Cause.SOURCE_GONE, f"{'new post' if came else 'post gone'}{moved}")
+            return blame_source(self.makings, ["post"], why)
         if row["parent_crop"]:
             return self._explain_child(row, here)
         return explain_measuring(self.makings, "crop", sibling, row)
@@ -88,19 +104,20 @@ class Attribution:
         if "decision" in said:
             spoken = self._explain_decision(before, after)
             return replace(spoken, detail=", ".join([spoken.detail, *(t for n, t in said.items() if n != "decision")]))
-        if said.keys() & set(_DESCRIBING):
-            return Why(Cause.SOURCE_METADATA_CHANGED, detail)
+        if told := [name for name in _DESCRIBING if name in said]:
+            return blame_source(self.makings, told, Why(Cause.SOURCE_METADATA_CHANGED, detail))
         why = explain_measuring(self.makings, "crop", before, after)
         return why and replace(why, detail=f"{detail}: {why.detail}")
 
     def _explain_verdict(self, before: Row, after: Row) -> Why | None:
         """By the side whose item fell first: the other one passed there. Where both fell at one stage, by either."""
-        old = self.makings.before.order(before["stage"])
-        new = self.makings.after.order(after["stage"])
+        old, new = _fell_at(self.makings.before, before), _fell_at(self.makings.after, after)
         two = self.two
         falls = [(two.before, before, two.after, after)] if old <= new else []
         falls += [(two.after, after, two.before, before)] if new <= old else []
-        for explain in (self._explain_by_decision, self._explain_fall):
+        if len(falls) == 2 and _is_problem(before):
+            falls = falls[1:]  # two problems of the source: the one that it has now
+        for explain in (self._explain_by_decision, self._explain_fall, self._explain_lost_decision):
             for fall in falls:
                 if (why := explain(*fall)) is not None:
                     return why
@@ -112,7 +129,9 @@ class Attribution:
         if stage == "filter":
             return self._explain_filter(here, fallen, there, other)
         if stage not in there.making.stages:
-            return name_first(self.makings.compare_stage(stage))
+            return self._add_figures(name_first(self.makings.compare_stage(stage)), fallen)
+        if fallen["reason"] == REJECTED:
+            return self._explain_rejection(here, fallen, other)
         if fallen["value"] is None or fallen["parameter"] is None:
             if fallen["related"]:
                 return self._explain_copy(here, fallen, there, other)
@@ -128,8 +147,9 @@ class Attribution:
             return self._explain_copy_of_rejected(here, fallen, there, other)
         if fallen["pixel_digest"] != other["pixel_digest"]:
             return None
+        # a crop that a person rejected passes every stage up to the one where it falls for that
         spoken = fallen["reason"] == REJECTED or (
-            other["decision"] == "keep" and fallen["stage"] != "filter" and not fallen["related"]
+            other["decision"] in ("keep", "reject") and fallen["stage"] != "filter" and not fallen["related"]
         )
         beaten = other["decision"] == "keep" and fallen["related"] and fallen["reason"] != EXACT_COPY
         if not spoken and not beaten:
@@ -151,19 +171,49 @@ class Attribution:
         why = self._explain_decision(before, after)
         return replace(why, detail=f"copy of {fallen['related']}, which was {why.detail}")
 
+    def _explain_rejection(self, here: Side, fallen: Row, other: Row) -> Why | None:
+        """A crop that was rejected in one version and is another picture in the other, of which nobody said so."""
+        why = explain_measuring(self.makings, "crop", fallen, other)
+        if why is None:
+            return None
+        who = fallen["detail"] or "a person"
+        said = (
+            f"was rejected by {who}, of other pixels" if here is self.two.before else f"other pixels, rejected by {who}"
+        )
+        return replace(why, detail=f"{said}: {why.detail}", who=fallen["detail"])
+
+    def _explain_lost_decision(self, here: Side, fallen: Row, there: Side, other: Row) -> Why | None:
+        """An item that a person's word carried past a stage, and that now is another picture (or was one)."""
+        word = other["decision"]
+        if word not in ("keep", "reject") or fallen["decision"] == word or not fallen["pixel_digest"]:
+            return None
+        if fallen["stage"] == "filter" or fallen["pixel_digest"] == other["pixel_digest"]:
+            return None
+        why = explain_measuring(self.makings, "crop", fallen, other)
+        if why is None:
+            return None
+        said = (
+            f"a person's {word} was of other pixels"
+            if here is self.two.after
+            else f"a person's {word} is of these pixels"
+        )
+        return self._add_figures(replace(why, detail=f"{said}: {why.detail}"), fallen)
+
     # ---- the filter: what the source says against the recipe ---------------------------------------------------------
 
     def _explain_filter(self, here: Side, fallen: Row, there: Side, other: Row) -> Why | None:
         parameter = fallen["parameter"]
         if parameter is None:  # a problem of the source: no file, an unsafe path, a broken row
-            return self._explain_problem(here, fallen)
+            return self._explain_problem(here, fallen, other)
         name = parameter.partition(".")[2]
         if fallen["value"] is not None:
             return self._explain_number(here, fallen, there, other)
         if name.startswith("take_"):
             if here.making.setting(parameter) == there.making.setting(parameter):
                 flagged = "marked" if here is self.two.after else "no longer marked"
-                return Why(Cause.SOURCE_METADATA_CHANGED, f"{flagged} {fallen['reason']}", "filter", parameter)
+                said = f"{flagged} {fallen['reason']}"
+                why = Why(Cause.SOURCE_METADATA_CHANGED, said, "filter", parameter)
+                return blame_source(self.makings, ["flags"], why)
             return self._blame_list(parameter)
         rule = LIST_RULES.get(name)
         if rule is None:
@@ -179,13 +229,16 @@ class Attribution:
                 return self._blame_metadata(fallen, here, other)
         return None
 
-    def _explain_problem(self, here: Side, fallen: Row) -> Why:
+    def _explain_problem(self, here: Side, fallen: Row, other: Row) -> Why:
         came = here is self.two.before
         if fallen["reason"] == MISSING_FILE:
             cause = Cause.NEW_POST if came else Cause.SOURCE_GONE
-            return Why(cause, "its file is there now" if came else f"its file is gone ({fallen['detail']})", "filter")
+            said = "its file is there now" if came else f"its file is gone ({fallen['detail']})"
+            return blame_source(self.makings, ["post"], Why(cause, said, "filter"))
         detail = f"{'no longer ' if came else ''}{fallen['reason']}: {fallen['detail']}"
-        return Why(Cause.SOURCE_METADATA_CHANGED, detail, "filter")
+        if not came and other["reason"] == MISSING_FILE:
+            detail = f"its file is there now, but {detail}"
+        return blame_source(self.makings, ["post"], Why(Cause.SOURCE_METADATA_CHANGED, detail, "filter"))
 
     def _blame_list(self, parameter: str) -> Why:
         old, new = self.makings.before.setting(parameter), self.makings.after.setting(parameter)
@@ -194,12 +247,16 @@ class Attribution:
 
     def _blame_metadata(self, fallen: Row, here: Side, other: Row) -> Why:
         before, after = (fallen, other) if here is self.two.before else (other, fallen)
-        said = compare_columns(before, after).get(JUDGED_COLUMNS.get(fallen["parameter"], ""))
+        column = JUDGED_COLUMNS.get(fallen["parameter"], "")
+        said = compare_columns(before, after).get(column)
         if said is None:  # a value that manifests do not keep, such as the declared width
             word = fallen["measurement"] or fallen["reason"]
             value = fallen["detail"] if fallen["value"] is None else f"{fallen['value']:.6g}"
             said = f"{word} {'is' if here is self.two.after else 'was'} {value}"
-        return Why(Cause.SOURCE_METADATA_CHANGED, said, "filter", fallen["parameter"], fallen["value"])
+        if fallen["value"] is not None:
+            said = f"{said} {self._say_limits(fallen)}"
+        why = Why(Cause.SOURCE_METADATA_CHANGED, said, "filter", fallen["parameter"], fallen["value"])
+        return blame_source(self.makings, [column or "flags"], why)
 
     # ---- measured values against thresholds --------------------------------------------------------------------------
 
@@ -233,31 +290,42 @@ class Attribution:
         return self._explain_value(here, fallen, other)  # a value that the other row does not keep
 
     def _blame_threshold(self, fallen: Row) -> Why:
-        parameter, value = fallen["parameter"], fallen["value"]
-        old, new = self.makings.before.limit(parameter), self.makings.after.limit(parameter)
-        limits = f"{'off' if old is None else say(old)} -> {'off' if new is None else say(new)}"
-        detail = f"{fallen['measurement']} {value:.6g} against {parameter} {limits}"
-        return Why(Cause.THRESHOLD, detail, fallen["stage"], parameter, value)
+        detail = f"{fallen['measurement']} {fallen['value']:.6g} {self._say_limits(fallen)}"
+        return Why(Cause.THRESHOLD, detail, fallen["stage"], fallen["parameter"], fallen["value"])
+
+    def _say_limits(self, fallen: Row) -> str:
+        """What a value was held against: `against clean.min_blur 40 -> 60`, or one number where both asked for it."""
+        parameter = fallen["parameter"]
+        limits = [making.limit(parameter) for making in (self.makings.before, self.makings.after)]
+        said = ["off" if limit is None else say(limit) for limit in limits]
+        return f"against {parameter} {said[0] if limits[0] == limits[1] else ' -> '.join(said)}"
+
+    def _add_figures(self, why: Why | None, fallen: Row) -> Why | None:
+        """A cause with what was measured of the fallen item and what it was held against, where that is a number."""
+        if why is None or fallen["value"] is None or fallen["parameter"] is None:
+            return why
+        figures = f"{fallen['measurement']} {fallen['value']:.6g} {self._say_limits(fallen)}"
+        return replace(why, detail=f"{why.detail} ({figures})", value=fallen["value"])
 
     def _explain_value(self, here: Side, fallen: Row, other: Row) -> Why | None:
         """Why a measured value is another one."""
         stage, name = fallen["stage"], fallen["measurement"]
         if name == "file_bytes":
-            return Why(
-                Cause.SOURCE_FILE_CHANGED, "its file has another size", stage, fallen["parameter"], fallen["value"]
-            )
+            said = f"its file has another size: {fallen['value']:.6g} {self._say_limits(fallen)}"
+            why = Why(Cause.SOURCE_FILE_CHANGED, said, stage, fallen["parameter"], fallen["value"])
+            return blame_source(self.makings, ["file"], why)
         if stage == "filter":
             return self._blame_metadata(fallen, here, other)
         before, after = (fallen, other) if here is self.two.before else (other, fallen)
         values = [say(value_of(row, fallen)) if has_value(row, fallen) else "?" for row in (before, after)]
         if name == "d_percentile" and fallen["d_score"] == other["d_score"]:
-            detail = f"percentile {values[0]} -> {values[1]} among other pictures"
+            detail = f"percentile {values[0]} -> {values[1]} among other pictures, {self._say_limits(fallen)}"
             return Why(Cause.SET_CHANGED, detail, stage, fallen["parameter"], fallen["value"])
-        why = explain_measuring(self.makings, stage, before, after)
-        if why is None:
+        measured = explain_measuring(self.makings, stage, before, after)
+        if measured is None:
             return None
-        detail = f"{why.detail} ({name} {values[0]} -> {values[1]})"
-        return replace(why, detail=detail, value=fallen["value"] if why.value is None else why.value)
+        detail = f"{measured.detail} ({name} {values[0]} -> {values[1]} {self._say_limits(fallen)})"
+        return replace(measured, detail=detail, value=fallen["value"])
 
     # ---- copies ------------------------------------------------------------------------------------------------------
 
@@ -297,7 +365,7 @@ class Attribution:
             return Why(cause, f"{said} is {'new' if came else 'gone'}{because}", stage)
         if partner["stage"] is not None and there.making.order(partner["stage"]) <= there.making.order(stage):
             if partner["related"] == other["item_id"]:
-                return self._explain_swap(came, fallen, other, keeper, partner)
+                return self._add_figures(self._explain_swap(came, fallen, other, keeper, partner), fallen)
             why = self.explain_named(here, name)
             because, who = (why.detail, why.who) if why else (partner["reason"], None)
             return Why(cause, f"{said} is {'in now' if came else 'out'}: {because}", stage, who=who)
@@ -320,9 +388,10 @@ class Attribution:
                 detail = (
                     f"copy of {fallen['related']}: score of {new['item_id']} {say(old['score'])} -> {say(new['score'])}"
                 )
-                return Why(Cause.SOURCE_METADATA_CHANGED, detail, fallen["stage"])
+                why = Why(Cause.SOURCE_METADATA_CHANGED, detail, fallen["stage"])
+                return blame_source(self.makings, ["score"], why)
         for old, new in rows:
             if old["pixel_digest"] != new["pixel_digest"] or old["box_w"] != new["box_w"]:
-                why = explain_measuring(self.makings, "crop", old, new)
-                return why and Why(Cause.UPSTREAM, f"copy of {fallen['related']}: {new['item_id']}: {why.detail}")
+                cut = explain_measuring(self.makings, "crop", old, new)
+                return cut and Why(Cause.UPSTREAM, f"copy of {fallen['related']}: {new['item_id']}: {cut.detail}")
         return None

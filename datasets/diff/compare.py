@@ -15,29 +15,61 @@ from datasets.diff.items import find_changes, match_items, read_items
 from datasets.diff.lineage import Making, Makings
 from datasets.diff.rows import Pair, Row, Side, Two
 from datasets.diff.table import ABSENT, DIFF, PUBLISHED, Change
-from datasets.version import LEDGER_FILE, Version
+from datasets.version import LEDGER_FILE, MANIFEST_FILE, Version
+
+_SLICE = 5_000  # changed pairs that are looked at together: rows as Python objects take far more than in tables
 
 
 def diff_versions(before: Version, after: Version, posts: Collection[str] | None = None) -> pa.Table:
     """What differs between two versions, one row per item whose state differs: schema DIFF, by change, cause and item.
 
     The versions may be of different datasets, and in any order. posts: compare the items of these posts only; causes
-    are the same then, but that a moved file is not recognised. Measurements are no state: a blur that changes and moves
-    nothing gives no row.
+    are the same then. Measurements are no state: a blur that changes and moves nothing gives no row.
     """
-    if posts is not None:
-        posts = _with_related(before, after, wanted := set(posts))
+    wanted = None if posts is None else set(posts)
+    if wanted is not None:
+        related = _with_related(before, after, wanted)
+        posts = related | _with_moved(before, after, related) | _with_moved(after, before, related)
     tables = read_items(before, posts), read_items(after, posts)
     pairs = match_items(*tables)
     makings = Makings(before, after)
     two = Two(Side(makings.before, tables[0]), Side(makings.after, tables[1]), pairs, *find_changes(*tables, pairs))
     causes = Attribution(makings, two)
-    rows = [_make_row(two, makings, pair, change, causes.explain(pair)) for pair, change in two.changed.items()]
-    if posts is not None:
-        rows = [row for row in rows if row["post_id"] in wanted]
-    changes = list(Change)
-    rows.sort(key=lambda row: (changes.index(row["change"]), row["cause"], row["item_id"], row["before"]))
-    return pa.Table.from_pylist(rows, schema=DIFF)
+    batches = []
+    changed = list(two.changed)
+    for start in range(0, len(changed), _SLICE):
+        members = changed[start : start + _SLICE]
+        causes.start(members)
+        rows = [_make_row(two, makings, pair, two.changed[pair], causes.explain(pair)) for pair in members]
+        if wanted is not None:
+            rows = [row for row in rows if row["post_id"] in wanted]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=DIFF))
+    return _sort(pa.Table.from_batches(batches, schema=DIFF))
+
+
+def _sort(table: pa.Table) -> pa.Table:
+    """By change in the order of `Change`, then cause, item and earlier state; one chunk."""
+    rank = pc.index_in(table["change"], value_set=pa.array(list(Change), pa.string()))
+    keys = [(name, "ascending") for name in ("rank", "cause", "item_id", "before")]
+    order = pc.sort_indices(table.append_column("rank", rank), sort_keys=keys)
+    return table.take(order).combine_chunks()
+
+
+def _with_moved(here: Version, there: Version, posts: set[str]) -> set[str]:
+    """Posts of one version that have the files of these posts of the other: a file may have been moved."""
+    digests = {digest for digest in _read_where(here, "file_digest", "post_id", posts) if digest}
+    return {post for post in _read_where(there, "post_id", "file_digest", digests) if post}
+
+
+def _read_where(version: Version, column: str, key: str, values: set[str]) -> set[str | None]:
+    """A column's values in those rows of a version that have one of some values in another column."""
+    found: set[str | None] = set()
+    for name in (MANIFEST_FILE, LEDGER_FILE):
+        path = version.folder / name
+        if values and {column, key} <= set(pq.read_schema(path).names):  # older versions keep no file digests
+            table = pq.read_table(path, columns=[column], filters=[(key, "in", sorted(values))])
+            found |= set(pc.unique(table[column]).to_pylist())
+    return found
 
 
 def _with_related(before: Version, after: Version, posts: set[str]) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,10 @@ METADATA_COLUMNS = (
     *("item_id", "parent_crop", "box_x", "box_y", "box_w", "box_h"),
 )
 _NONE = -1
+_BOX = ("box_x", "box_y", "box_w", "box_h")
+_LOOKED_AT = ["item_id", "post_id", "crop_id", "augmentation", "pixel_digest", "file_digest", "parent_crop", *_BOX]
+_POSTS = 5_000  # looked at together, one by one: rows as Python objects take far more than in tables
+_SAME_PLACE = 0.3  # overlap of two boxes, intersection over union, from which on they are of one face
 
 
 def read_items(version: Version, posts: Collection[str] | None = None) -> pa.Table:
@@ -65,22 +70,36 @@ class Pairs:
 def match_items(before: pa.Table, after: pa.Table) -> Pairs:
     """Pair the items of two versions.
 
-    First by post and pixels, so that a detector that finds one more face and counts anew moves nothing; then by id;
-    then a post that gave no crop with the crops of the other version, and a derived picture with what its parent
-    became. Crops of equal pixels in one post are paired in order of their ids.
+    First by post and pixels, so that a detector that finds one more face and counts anew moves nothing; then by place,
+    because one that draws its boxes a little larger still finds the same faces; then by id; then a post that gave no
+    crop with the crops of the other version, and a derived picture with what its parent became. Crops of equal pixels
+    in one post are paired in order of their ids.
     """
     first, second = _match_equal(before, after)
-    rest = _Rest(before, after, _others(len(before), first), _others(len(after), second))
-    rest.pair_by(("post_id", "augmentation", "pixel_digest"))
-    rest.pair_by(("item_id",))
-    rest.pair_posts()
-    lone_before, lone_after = rest.pair_children(first, second)
-    nobody = np.full(len(lone_before), _NONE), np.full(len(lone_after), _NONE)
-    pairs = np.asarray(rest.pairs, np.int64).reshape(-1, 2)
-    return Pairs(
-        np.concatenate([first, pairs[:, 0], lone_before, nobody[1]]).astype(np.int64),
-        np.concatenate([second, pairs[:, 1], nobody[0], lone_after]).astype(np.int64),
-    )
+    found = [(first, second)]
+    for places in _split_by_post(before, after, _others(len(before), first), _others(len(after), second)):
+        rest = _Rest(before, after, *places)
+        rest.pair_by(("post_id", "augmentation", "pixel_digest"))
+        rest.pair_places()
+        rest.pair_by(("item_id",), _may_be_one)
+        rest.pair_posts()
+        lone_before, lone_after = rest.pair_children(first, second)
+        pairs = [*rest.pairs, *((place, _NONE) for place in lone_before), *((_NONE, place) for place in lone_after)]
+        both = np.asarray(pairs, np.int64).reshape(-1, 2)
+        found.append((both[:, 0], both[:, 1]))
+    return Pairs(*(np.concatenate(places).astype(np.int64) for places in zip(*found, strict=True)))
+
+
+def _split_by_post(
+    before: pa.Table, after: pa.Table, open_before: np.ndarray, open_after: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The places of both, of some posts at a time: no item is ever paired with one of another post."""
+    posts = [_take(before, "post_id", open_before), _take(after, "post_id", open_after)]
+    known = pc.unique(pa.chunked_array(posts, pa.string()))
+    numbers = [pc.index_in(names, value_set=known).to_numpy(zero_copy_only=False) for names in posts]
+    for start in range(0, len(known), _POSTS):
+        masks = [(some >= start) & (some < start + _POSTS) for some in numbers]
+        yield open_before[masks[0]], open_after[masks[1]]
 
 
 def _match_equal(before: pa.Table, after: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -104,15 +123,40 @@ def _others(size: int, places: np.ndarray) -> np.ndarray:
     return np.flatnonzero(free)
 
 
+_Known = dict[str, Any]  # the columns of _LOOKED_AT
+
+
+def _has_box(row: _Known) -> bool:
+    return all(row[name] is not None for name in _BOX)
+
+
+def _overlap(old: _Known, new: _Known) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    sides = []
+    for start, size in (("box_x", "box_w"), ("box_y", "box_h")):
+        ends = min(old[start] + old[size], new[start] + new[size])
+        sides.append(max(0, ends - max(old[start], new[start])))
+    shared = sides[0] * sides[1]
+    union = old["box_w"] * old["box_h"] + new["box_w"] * new["box_h"] - shared
+    return float(shared / union) if union > 0 else 0.0
+
+
+def _may_be_one(old: _Known, new: _Known) -> bool:
+    """Whether two items of one id may be one: not if they are known to be two places of the same picture."""
+    if not (_has_box(old) and _has_box(new)):
+        return True
+    files = old["file_digest"], new["file_digest"]
+    return all(name is not None for name in files) and files[0] != files[1]
+
+
 class _Rest:
     """Items without a partner yet. They are few, and looked at one by one."""
 
     def __init__(self, before: pa.Table, after: pa.Table, open_before: np.ndarray, open_after: np.ndarray) -> None:
-        names = ("item_id", "post_id", "crop_id", "augmentation", "pixel_digest", "parent_crop", "stage")
         self.tables = (before, after)
         self.pairs: list[tuple[int, int]] = []
-        self.rows: tuple[dict[int, dict[str, str | None]], ...] = tuple(
-            dict(zip(places.tolist(), table.select(names).take(pa.array(places)).to_pylist(), strict=True))
+        self.rows: tuple[dict[int, _Known], ...] = tuple(
+            dict(zip(places.tolist(), table.select(_LOOKED_AT).take(pa.array(places)).to_pylist(), strict=True))
             for table, places in ((before, open_before), (after, open_after))
         )
 
@@ -121,16 +165,43 @@ class _Rest:
         self.rows[0].pop(first, None)
         self.rows[1].pop(second, None)
 
-    def pair_by(self, columns: tuple[str, ...]) -> None:
-        """Pair items whose columns are equal and not null in the last one, in order of their ids."""
+    def pair_by(self, columns: tuple[str, ...], may: Callable[[_Known, _Known], bool] = lambda *rows: True) -> None:
+        """Pair items whose columns are equal and not null in the last one, in order of their ids.
+
+        may(before, after): whether two such items may be one.
+        """
         found: dict[tuple[str | None, ...], list[int]] = defaultdict(list)
         for place in self._in_order(0, columns[-1]):
             found[tuple(self.rows[0][place][name] for name in columns)].append(place)
         for waiting in found.values():
             waiting.reverse()
         for place in self._in_order(1, columns[-1]):
-            if waiting := found.get(tuple(self.rows[1][place][name] for name in columns), []):
+            row = self.rows[1][place]
+            waiting = found.get(tuple(row[name] for name in columns), [])
+            if waiting and may(self.rows[0][waiting[-1]], row):
                 self.take(waiting.pop(), place)
+
+    def pair_places(self) -> None:
+        """Pair crops of one post whose boxes overlap: the best overlap first, of equal ones by their ids.
+
+        A derived picture has its parent's box, and is paired with one that was derived in the same way.
+        """
+        crops: tuple[dict[tuple[str, str | None], list[int]], ...] = (defaultdict(list), defaultdict(list))
+        for side in (0, 1):
+            for place, row in self.rows[side].items():
+                if row["crop_id"] is not None and _has_box(row):
+                    crops[side][row["post_id"], row["augmentation"]].append(place)
+        for key, members in crops[0].items():
+            found = []
+            for first in members:
+                old = self.rows[0][first]
+                for second in crops[1].get(key, ()):
+                    new = self.rows[1][second]
+                    if (overlap := _overlap(old, new)) >= _SAME_PLACE:
+                        found.append((-overlap, old["item_id"], new["item_id"], first, second))
+            for *_, first, second in sorted(found):
+                if first in self.rows[0] and second in self.rows[1]:
+                    self.take(first, second)
 
     def pair_posts(self) -> None:
         """Pair a post that gave no crop with each crop that the other version has of it."""

@@ -96,6 +96,7 @@ class Makings:
         self.before = Making(before)
         self.after = Making(after)
         self.compare_stage = cache(self._compare_stage)
+        self.compare_source = cache(self._compare_source)
         self.compare_libraries = cache(self._compare_libraries)
 
     def _compare_stage(self, stage: str) -> tuple[Difference, ...]:
@@ -134,6 +135,19 @@ class Makings:
                 name = f"{stage}.{key}"
                 return Difference(Cause.SETTING, stage, name, f"{name} {say(old)} -> {say(new)}")
         return Difference(Cause.SETTING, stage, None, f"stage {stage} switched {'on' if now else 'off'}")
+
+    def _compare_source(self) -> dict[str, Difference]:
+        """The settings of the source that differ, by name: where it lies, and how it is read."""
+        old, new = (making.setting("source") for making in (self.before, self.after))
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            return {}
+        found = {}
+        for key in sorted(old.keys() & new.keys()):  # a key that a later program brought changed nothing by itself
+            if old[key] != new[key]:
+                name = f"source.{key}"
+                text = f"{name} {say(old[key])} -> {say(new[key])}"
+                found[key] = Difference(Cause.SETTING, "source", name, text)
+        return found
 
     def _compare_libraries(self) -> str:
         """Libraries, Python and device that differ, in words; empty when none does, or a version does not say."""

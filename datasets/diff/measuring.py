@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from datasets.diff.lineage import Difference, Makings
 from datasets.diff.rows import Row, Side
@@ -14,6 +14,18 @@ _DRAWING = ("upscale", "augment")
 _OF_THE_FILE = ("crop", "dedup")  # dedup compares whole posts, too
 _REJECTED = "rejected_by_person"
 _UNREADABLE = "unreadable_file"  # a disk or a network that failed: no stage and no setting did
+# Settings of the source by what follows from them; the first that differs is named.
+_POSTS = ("kind", "root", "metadata", "images", "modulus", "recursive")  # which posts there are, and which files
+_FILES = ("kind", "root", "images", "modulus")  # which file a post has
+_SOURCE_KEYS = {
+    "post": _POSTS,
+    "source_path": _POSTS,
+    "file": _FILES,
+    "rating": ("rating_vintage", "metadata", "kind"),
+    "score": ("metadata", "kind"),
+    "tags": ("metadata", "kind"),
+    "flags": ("metadata", "kind"),  # deleted, banned, declared sizes
+}
 _SAID = {"keep": "kept", "reject": "rejected", "unsure": "marked unsure"}
 
 
@@ -29,12 +41,27 @@ class Why:
     who: str | None = None
 
 
+def blame_source(makings: Makings, differs: Iterable[str], why: Why) -> Why:
+    """A setting of the source in place of what it brought about; `why` where none of these differs.
+
+    differs: what of the item is another, in the words of _SOURCE_KEYS.
+    """
+    found = makings.compare_source()
+    keys = dict.fromkeys(key for word in differs for key in _SOURCE_KEYS.get(word, ()) if key in found)
+    named = name_first([found[key] for key in keys])
+    if named is None:
+        return why
+    return replace(
+        why, cause=named.cause, detail=f"{named.detail}: {why.detail}", stage=named.stage, parameter=named.parameter
+    )
+
+
 def explain_measuring(makings: Makings, stage: str, before: Row, after: Row) -> Why | None:
     """Why a stage found something else out about an item; None when nothing that it depends on differs."""
     files = before["file_digest"], after["file_digest"]
     moved = before["pixel_digest"] != after["pixel_digest"] or not before["pixel_digest"]
     if (moved or stage in _OF_THE_FILE) and files[0] != files[1] and all(files):
-        return Why(Cause.SOURCE_FILE_CHANGED, "its file has other bytes", "crop")
+        return blame_source(makings, ["file"], Why(Cause.SOURCE_FILE_CHANGED, "its file has other bytes", "crop"))
     order = makings.before.order
     stages = [stage, *(name for name in _DRAWING if order(name) < order(stage))]
     if moved and "crop" not in stages:

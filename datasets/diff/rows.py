@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datasets.decisions import read_decisions
-from datasets.diff.items import Pairs, locate
+from datasets.diff.items import Pairs
 from datasets.diff.lineage import Making
 from datasets.diff.table import Change
 from datasets.version import store_of
@@ -22,7 +22,7 @@ Pair = tuple[int, int]  # positions in before and after, -1 for none
 
 
 class Side:
-    """One of the two versions: how it was made, and the rows of it that matter."""
+    """One of the two versions: how it was made, and the rows of it that matter now."""
 
     def __init__(self, making: Making, items: pa.Table) -> None:
         self.making = making
@@ -31,17 +31,24 @@ class Side:
         self._rows: dict[int, Row] = {}
         self._siblings: dict[str, Row] = {}
         self._files: dict[str, str] = {}
+        ids = items["item_id"].combine_chunks()
+        # of each item the places of its keeper and of its parent, -1 for none
+        self._named = [_locate_all(items[column], ids) for column in ("related", "parent_crop")]
 
-    def fetch(self, places: Iterable[int]) -> None:
-        """Read the rows at these positions; -1 and known ones are skipped."""
-        wanted = sorted({place for place in places if place >= 0} - self._rows.keys())
-        rows = self.items.take(pa.array(wanted, pa.int64())).to_pylist()
-        self._rows |= dict(zip(wanted, rows, strict=True))
-        self.places |= {row["item_id"]: place for place, row in zip(wanted, rows, strict=True)}
+    def forget(self) -> None:
+        """Drop the rows that were read."""
+        self.places, self._rows, self._siblings = {}, {}, {}
 
-    def fetch_named(self, column: str) -> None:
-        """Read the rows that the known rows name in a column."""
-        self.fetch(locate(self.items, {row[column] for row in self._rows.values()} - self.places.keys()).values())
+    def find_named(self, places: np.ndarray) -> np.ndarray:
+        """The places of what the items at these places name: int64, ascending."""
+        found = np.unique(np.concatenate([named[places] for named in self._named]))
+        return found[found >= 0]
+
+    def fetch(self, places: np.ndarray) -> None:
+        """Read the rows at these positions."""
+        rows = self.items.take(pa.array(places, pa.int64())).to_pylist()
+        self._rows |= dict(zip(places.tolist(), rows, strict=True))
+        self.places |= {row["item_id"]: place for place, row in zip(places.tolist(), rows, strict=True)}
 
     def fetch_siblings(self, posts: Collection[str]) -> None:
         """Read one row of each of these posts."""
@@ -49,12 +56,9 @@ class Side:
         for row in self.items.filter(mask).to_pylist():
             self._siblings.setdefault(row["post_id"], row)
 
-    def learn_files(self, places: Iterable[int]) -> None:
-        """Remember the posts of these rows by their files, to find what was merely moved."""
-        for place in places:
-            row = self._rows[place]
-            if row["file_digest"]:
-                self._files.setdefault(row["file_digest"], row["post_id"])
+    def learn_files(self, posts: dict[str, str]) -> None:
+        """Remember posts that the other version does not have by the digests of their files."""
+        self._files = posts
 
     def row(self, place: int) -> Row | None:
         return self._rows[place] if place >= 0 else None
@@ -90,7 +94,10 @@ class Side:
 
 
 class Two:
-    """Two versions side by side: which row is which, and which pairs changed."""
+    """Two versions side by side: which row is which, and which pairs changed.
+
+    The rows themselves are read a few at a time: `read` before the causes of some pairs are asked for.
+    """
 
     def __init__(self, before: Side, after: Side, pairs: Pairs, found: np.ndarray, changes: np.ndarray) -> None:
         """found: positions in `pairs` of those that changed; changes: a Change each."""
@@ -103,20 +110,47 @@ class Two:
         for pair in self.changed:
             for side in (0, 1):
                 self._by_place[side].setdefault(pair[side], pair)
-        self._read()
+        self._learn_files(pairs.before[found], pairs.after[found])
 
-    def _read(self) -> None:
-        """Read every row that a cause may have to look at."""
-        for side, here in enumerate((self.before, self.after)):
-            here.fetch(pair[side] for pair in self.changed)
-            for column in ("related", "parent_crop"):
-                here.fetch_named(column)
-        for side, (here, there) in enumerate(((self.before, self.after), (self.after, self.before))):
-            partners = self._partners[side]
-            there.fetch(int(partners[place]) for place in here.places.values())
-            alone = [pair[side] for pair in self.changed if pair[1 - side] < 0]
-            there.fetch_siblings({row["post_id"] for place in alone if (row := here.row(place))})
-            here.learn_files(alone)
+    def _learn_files(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Find the files of lone items that the other version has under another post."""
+        sides = [
+            side.items.select(["file_digest", "post_id"]).take(pa.array(places, pa.int64()))
+            for side, places in ((self.before, before[after < 0]), (self.after, after[before < 0]))
+        ]
+        for side, here, there in ((self.before, *sides), (self.after, *sides[::-1])):
+            known = pc.and_(
+                pc.is_valid(here["file_digest"]),
+                pc.is_in(here["file_digest"], value_set=there["file_digest"].combine_chunks()),
+            )
+            here = here.filter(known).sort_by([("post_id", "descending")])  # of several posts the first one is named
+            side.learn_files(dict(zip(here["file_digest"].to_pylist(), here["post_id"].to_pylist(), strict=True)))
+
+    def read(self, pairs: Sequence[Pair]) -> None:
+        """Read every row that the causes of these changed pairs may have to look at, and forget the others."""
+        sides = (self.before, self.after)
+        known = tuple(np.zeros(len(side.items), dtype=bool) for side in sides)
+        fresh = [np.unique([pair[k] for pair in pairs if pair[k] >= 0]).astype(np.int64) for k in (0, 1)]
+        while any(len(places) for places in fresh):  # what they name, what that was in the other version, and so on
+            for k in (0, 1):
+                known[k][fresh[k]] = True
+            partners = [self._partners[k][fresh[k]] for k in (0, 1)]
+            named = [sides[k].find_named(fresh[k]) for k in (0, 1)]
+            for k in (0, 1):
+                found = np.unique(np.concatenate([named[k], partners[1 - k]]))
+                found = found[found >= 0]
+                fresh[k] = found[~known[k][found]]
+        for side, mask in zip(sides, known, strict=True):
+            side.forget()
+            side.fetch(np.flatnonzero(mask))
+        for k in (0, 1):
+            # what others name may be lone, too
+            places = [p for p in sides[k].places.values() if self._is_lone(k, p)]
+            sides[1 - k].fetch_siblings({row["post_id"] for p in places if (row := sides[k].row(p))})
+
+    def _is_lone(self, side: int, place: int) -> bool:
+        pair = self._by_place[side].get(place)
+        return pair is not None and pair[1 - side] < 0
 
     def other(self, side: Side) -> Side:
         return self.after if side is self.before else self.before
@@ -132,3 +166,10 @@ class Two:
     def changed_pair(self, here: Side, name: str) -> Pair | None:
         """The changed pair that an item of one side belongs to; None when its state is the same in both."""
         return self._by_place[0 if here is self.before else 1].get(here.places.get(name, -2))
+
+
+def _locate_all(names: pa.ChunkedArray, ids: pa.Array) -> np.ndarray:
+    """The place of each name among the ids, -1 for null and for strangers: int64 (N,)."""
+    places = pc.index_in(names.combine_chunks(), value_set=ids, skip_nulls=True)
+    found: np.ndarray = pc.fill_null(places, -1).to_numpy().astype(np.int64)
+    return found

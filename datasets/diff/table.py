@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,9 @@ def summarise_diff(table: pa.Table) -> pa.Table:
 
     In order of the changes (`Change`), then the largest count first, then in order of the causes (`Cause`).
     """
-    keys = zip(*(table[name].to_pylist() for name in SUMMARY.names[:3]), strict=True)
-    counts = Counter(keys)
+    names = SUMMARY.names[:3]
+    groups = table.select(names).group_by(names).aggregate([([], "count_all")])
+    counts = {tuple(row[name] for name in names): row["count_all"] for row in groups.to_pylist()}
 
     def order(key: tuple[str, str, str | None]) -> tuple[int, int, int, str]:
         return (_CHANGES.index(Change(key[0])), -counts[key], _CAUSES.index(Cause(key[1])), key[2] or "")

@@ -152,7 +152,7 @@ def _build_record(row: Row, inputs: DiffInputs, decision: Decision | None, media
 
 
 class _PictureFinder:
-    """The picture of a differing item: as published (both if they differ), else the crop, the source, a placeholder."""
+    """The picture of a differing item: both if they differ, else as published, the crop, the source, a placeholder."""
 
     def __init__(self, inputs: DiffInputs, posts: Collection[str]) -> None:
         """posts: of the items that no version has a blob of."""
@@ -164,11 +164,18 @@ class _PictureFinder:
         self.source_paths = [side.find_source_paths(posts) if posts else {} for side, _ in self.sides]
 
     def find(self, row: Row) -> Media:
-        if row["change"] == Change.PIXELS and (both := self._show_both(row)) is not None:
+        """What is shown is what a decision is about: other pixels are shown beside them, never instead of them."""
+        digests = row["pixel_digest_before"], row["pixel_digest_after"]
+        recut = all(digests) and digests[0] != digests[1]
+        if (recut or row["change"] == Change.PIXELS) and (both := self._show_both(row)) is not None:
             return both
         finder = self.sides[0][1]
-        candidates = [(row["blob_after"], row["after"]), (row["blob_before"], row["before"])]
-        for digest, state in sorted(candidates, key=lambda candidate: candidate[1] != PUBLISHED):
+        candidates = [(row["blob_after"], row["after"]), (row["blob_before"], row["before"])]  # the decided ones first
+        if recut:
+            candidates = candidates[:1]
+        else:
+            candidates.sort(key=lambda candidate: candidate[1] != PUBLISHED)
+        for digest, state in candidates:
             if (path := finder.find_blob(digest)) is not None:
                 showing = Showing.PUBLISHED if state == PUBLISHED else Showing.CROP
                 return Media(path, showing, *(read_size(path) or (None, None)))

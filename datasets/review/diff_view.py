@@ -27,7 +27,7 @@ from datasets.review.samples import (
 )
 from datasets.review.tagging import DECISION_TAGS
 
-VIEW_FORMAT = 1  # bump when the views or the style below change: reviews are then built anew
+VIEW_FORMAT = 2  # bump when the views or the style below change: reviews are then built anew
 MOST_PER_CAUSE = 2000  # items shown of each change, cause and parameter
 INDEXES = ("item_id", "change", "cause", "parameter", "value", "pixel_digest", "tags")
 ACTIVE_FIELDS = ("change", "cause", "parameter", "value")  # written on each picture; our plugin adds the tags

@@ -313,6 +313,7 @@ def test_slices_do_not_change_what_is_told(make: Make, monkeypatch: pytest.Monke
     assert len(whole[0]) == 8 and "moved to 8" in str(whole[0]["detail"].to_pylist())
     for size in (1, 3):
         monkeypatch.setattr("datasets.diff.compare._SLICE", size)
+        monkeypatch.setattr("datasets.diff.items._POSTS", size)
         assert [diff_versions(before, after), diff_versions(after, before)] == whole
 
 

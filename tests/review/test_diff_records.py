@@ -100,6 +100,37 @@ def test_one_of_two_pictures_is_shown_when_the_other_is_lost(diff: DiffInputs, d
     assert (record["showing"], record["filepath"]) == ("published", str(diff.blob_path(row["blob_after"])))
 
 
+def recut(inputs: DiffInputs, item: str) -> tuple[DiffInputs, dict[str, Any]]:
+    """The diff with other pixels of one removed item in the later version, and that row."""
+    rows = inputs.table.to_pylist()
+    row = next(row for row in rows if row["item_id"] == item)
+    row["pixel_digest_after"] = "d" * 64
+    return replace(inputs, table=pa.Table.from_pylist(rows, schema=DIFF)), row
+
+
+def test_a_removed_item_of_other_pixels_shows_both(diff: DiffInputs) -> None:
+    """The decision will be about the later pixels: the earlier picture alone would be a trap."""
+    inputs, row = recut(diff, "101#0")
+    record = records_of(inputs)["101#0"]
+    assert (record["pixel_digest"], record["version"]) == (row["pixel_digest_after"], "faces@v7")
+    assert record["showing"] == "before and after"
+    assert Path(record["filepath"]).parent == diff.comparison_folder
+
+
+def test_the_picture_that_is_shown_is_the_one_that_is_decided_about(diff: DiffInputs) -> None:
+    inputs, row = recut(diff, "101#0")
+    lost = diff.blob_path(row["blob_before"])
+    whole = lost.read_bytes()
+    lost.unlink()
+    record = records_of(inputs)["101#0"]
+    assert (record["showing"], record["filepath"]) == ("crop", str(diff.blob_path(row["blob_after"])))
+    lost.write_bytes(whole)
+    diff.blob_path(row["blob_after"]).unlink()
+    record = records_of(inputs)["101#0"]
+    assert record["pixel_digest"] == row["pixel_digest_after"]
+    assert record["showing"] == "nothing"  # the earlier picture is there, and is not what is decided about
+
+
 def test_a_decision_is_about_the_later_pixels_and_names_their_version(diff: DiffInputs) -> None:
     rows = {row["item_id"]: row for row in diff.table.to_pylist()}
     rejected = rows["103#0"]["pixel_digest_after"]

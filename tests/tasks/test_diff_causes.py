@@ -197,6 +197,21 @@ def test_a_score_that_makes_the_copy_the_better_one(source: Path, build: Build) 
     assert "score of turned.png#0 3 -> 9" in found["turned.png#0"]["detail"]
 
 
+def test_settings_of_the_source(source: Path, build: Build) -> None:
+    """The lineage of a real build says how its source was read."""
+    (source / "deep").mkdir()
+    (source / "good5.png").rename(source / "deep" / "good5.png")
+    (source / "data.csv").write_text(METADATA.replace("explicit", "general"))
+    before = build()
+    rows = compare(before, build(**{"source.recursive": False}))
+    assert causes(rows) == {"deep/good5.png#0": Cause.SETTING}
+    assert rows["deep/good5.png#0"]["detail"] == "source.recursive true -> false: post gone"
+    rows = compare(before, build(**{"source.metadata": "data.csv"}))
+    row = rows["good2.png#0"]
+    assert (row["change"], row["cause"], row["parameter"]) == ("metadata", Cause.SETTING, "source.metadata")
+    assert row["detail"].startswith("source.metadata nothing -> data.csv: rating unrated -> general, score none -> 5")
+
+
 # ---- the recipe ------------------------------------------------------------------------------------------------------
 
 
@@ -347,8 +362,27 @@ def test_a_copy_that_a_person_keeps_takes_the_place_of_its_keeper(source: Path, 
     decide_on(store, before, "turned.png#0", "keep")
     rows = compare(before, build())
     assert causes(rows) == {"turned.png#0": Cause.DECISION, "good1.png#0": Cause.DECISION}
-    assert rows["good1.png#0"]["detail"] == "copy of turned.png#0: turned.png#0 was kept by mika"
+    assert rows["good1.png#0"]["detail"] == (
+        "copy of turned.png#0: turned.png#0 was kept by mika (hash distance 0 against dedup.radius 4)"
+    )
     assert (rows["good1.png#0"]["change"], rows["turned.png#0"]["change"]) == ("removed", "added")
+
+
+def test_a_keep_of_a_picture_that_was_cut_differently(source: Path, build: Build, store: Store) -> None:
+    """The kept picture is grey and half transparent: another background makes other pixels of it, still grey."""
+    from PIL import Image
+
+    with Image.open(source / "grey.png") as picture:
+        grey = picture.convert("RGBA")
+    grey.paste((0, 0, 0, 0), (0, 0, 30, 30))
+    grey.save(source / "grey.png")
+    decide_on(store, build(), "grey.png#0", "keep")
+    rows = compare(build(), build(**{"crop.background": "#000000"}))
+    row = rows["grey.png#0"]
+    assert (row["before"], row["after"]) == ("published", "clean: grey")
+    assert (row["cause"], row["parameter"]) == (Cause.SETTING, "crop.background")
+    assert row["detail"].startswith("a person's keep was of other pixels: crop.background #ffffff -> #000000 (")
+    assert " against clean." in row["detail"]
 
 
 # ---- the program -----------------------------------------------------------------------------------------------------
