@@ -28,7 +28,7 @@ cat <<END
 Version card:  $card/README.md  (its pictures: $card/sheets/)
 Sample grid:   $(field grid <<<"$samples")
 Walk video:    $(field walk <<<"$samples")
-What if:       .venv/bin/kaobako tune recipes/demo.toml --set source.root=$DEMO/booru --set clean.min_blur=200 --store $STORE
+What if:       .venv/bin/kaobako tune recipes/demo.toml --set source.root=$DEMO/booru --set crop.min_face=100 --store $STORE
 Export it:     .venv/bin/kaobako export faces --format stylegan --out faces.zip --store $STORE
 Review it:     .venv/bin/kaobako review faces --store $STORE
 Prefect UI:    .venv/bin/kaobako serve --recipe recipes/demo.toml --store $STORE

@@ -53,7 +53,7 @@ class ExportSettings:
 
     shard_pictures: int = 10_000
     shard_bytes: int = 500_000_000
-    link: bool = True
+    link: bool = False  # safe: an editor that writes in place would change the store's own file
 
     def __post_init__(self) -> None:
         if self.shard_pictures < 1 or self.shard_bytes < 1:

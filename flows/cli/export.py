@@ -53,9 +53,10 @@ def export(
         bool,
         typer.Option(
             "--link/--copy",
-            help="Hard links to the store's files where possible (imagefolder, folder). Copy if you will edit them.",
+            help="Copies of the pictures (imagefolder, folder), or hard links to the store's own files: no second "
+            "gigabyte, but never edit a linked file in place.",
         ),
-    ] = True,
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Look at everything, write nothing. Ends with 1 if something is wrong.")
     ] = False,

@@ -241,11 +241,18 @@ def test_two_do_not_write_to_the_same_place(make_plan: MakePlan) -> None:
     assert export_version(plan).already_there
 
 
+def test_pictures_are_copied_unless_links_are_asked_for(make_plan: MakePlan, store: Store) -> None:
+    """Who edits an exported picture in place must not edit the store."""
+    plan = make_plan(Format.FOLDER, "out")
+    assert export_version(plan).linked == 0
+    assert not (plan.out / f"{plan.names[0]}.png").samefile(store.blobs.path(plan.blobs[0]))
+
+
 def test_folders_without_links_get_copies(make_plan: MakePlan, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    plan = make_plan(Format.FOLDER, "out")
+    plan = make_plan(Format.FOLDER, "out", link=True)
     monkeypatch.setattr(os, "link", refuse)
     assert export_version(plan).linked == 0
     blob = store.blobs.path(plan.blobs[0])
