@@ -206,8 +206,8 @@ def disturb(server: Server, work: Work, fault: Fault) -> list[str]:
         complaints += again["report"]["before"] + again["report"]["after"]
         folder = store / "datasets" / "faces"
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        if first.startswith(("unlink", "rmdir")):  # it may stay until a build has something to do, or until gc
-            names = [name for name in names if not name.startswith(".work-")]
+        # A scratch folder that could not be removed may stay until a build has something to do, or until gc.
+        names = [name for name in names if not name.startswith(".work-")]
         if names != [f"v{number:04d}" for number in work.numbers]:
             complaints.append(f"in the dataset's folder: {names}")
         if newest(store) != work.digests:
