@@ -53,17 +53,33 @@ MANIFEST = pa.schema(
         ("detector", pa.string()),
         ("detector_score", pa.float64()),
         ("landmarks", LANDMARKS),
+        ("face_cut", pa.bool_()),  # the face touches the border of the picture
+        ("face_inside", pa.bool_()),  # the face lies inside a larger one
+        ("faces_in_crop", pa.int32()),  # detected faces whose centre lies in the crop, its own included
+        ("roll", pa.float32()),  # degrees, counter-clockwise, by which the crop was turned to level the eyes
         ("rating", pa.string()),
         ("score", pa.int32()),
         ("tags", pa.list_(pa.string())),
         ("source_path", pa.string()),
         ("file_digest", pa.string()),  # of the source file; null when it was never read
+        ("true_format", pa.string()),  # of the source file, by its bytes: JPEG, PNG, ...
+        ("mode", pa.string()),  # Pillow's mode of the source as stored: RGB, L, P, CMYK, RGBA, I;16, ...
+        ("bits", pa.int32()),  # per channel, of the source
+        ("frames", pa.int32()),  # of the source
+        ("alpha_share", pa.float64()),  # 0..1: transparency of the source, averaged over its pixels
+        ("jpeg_quality", pa.float64()),  # 1..100, estimated from the source's tables; null when it is no JPEG
         ("phash", pa.string()),  # 64 bits, 16 hexadecimal digits
+        ("phash256", pa.string()),  # 256 bits, 64 hexadecimal digits
         ("blur", pa.float64()),  # variance of the Laplacian at a fixed size; lower is blurrier
         ("colours", pa.int32()),  # unique RGB values, counted up to a limit
         ("saturation", pa.float64()),  # mean chroma, 0..255
         ("tint_residual", pa.float64()),  # chroma that brightness does not explain; near 0 for grey and toned pictures
         ("contrast", pa.float64()),  # standard deviation of luma
+        ("black_share", pa.float64()),  # 0..1: pixels near black
+        ("white_share", pa.float64()),  # 0..1: pixels near white
+        ("bars", pa.float64()),  # 0..1: the part of the crop's height or width that uniform bars at its edges take up
+        ("aspect", pa.float64()),  # long side / short side, 1 and more
+        ("native_scale", pa.float64()),  # 0..1: side of the picture that its detail fills; .5 looks enlarged twofold
         ("upscaled_by", pa.string()),
         ("upscale_factor", pa.float64()),  # published side / crop side
         ("d_score", pa.float64()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from datasets.cache import INPUT
 from models.quality import measure_quality
-from tasks.pictures import open_blobs
+from tasks.pictures import measure_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts
 
@@ -46,10 +46,14 @@ class CleanParams(StageParams):
     min_contrast: float = Field(8.0, ge=0, description="Least standard deviation of brightness, 0 to 127")
 
 
+def measure_pixels(rgb: np.ndarray, params: CleanParams) -> dict[str, Any]:
+    """Quality of a crop, uint8 (H, W, 3): a row of FACTS but for its input."""
+    return asdict(measure_quality(rgb))
+
+
 def measure(crops: Shard, params: CleanParams) -> Facts:
     """Quality of each crop: one row of FACTS per distinct pixel digest."""
-    rows = [{INPUT: digest, **asdict(measure_quality(rgb))} for digest, rgb in open_blobs(crops, "crop_blob")]
-    return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened=len(rows))
+    return measure_blobs(crops, params, measure_pixels, FACTS)
 
 
 THRESHOLDS = (
@@ -78,6 +82,7 @@ STAGE = Stage(
     decide=decide,
     measure=measure,
     facts=FACTS,
+    measure_pixels=measure_pixels,
     input_column="pixel_digest",
     thresholds=THRESHOLDS,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from datasets.cache import INPUT
 from models.hashing import find_near_pairs, find_near_pairs_within, hamming, mirrored, perceptual_hash
-from tasks.pictures import open_blobs
+from tasks.pictures import measure_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import EXACT_COPY, Facts, Shard, Stage, StageParams, Verdicts
 
@@ -46,14 +46,15 @@ class DedupParams(StageParams):
     mirror: bool = Field(True, description="A mirrored copy is a copy")
 
 
+def measure_pixels(rgb: np.ndarray, params: DedupParams) -> dict[str, Any]:
+    """Perceptual hash of a crop, uint8 (H, W, 3), and of its mirror image: a row of FACTS but for its input."""
+    bits = perceptual_hash(rgb)
+    return {"phash_bits": bits, "phash_mirrored_bits": perceptual_hash(mirrored(rgb)), "phash": f"{bits:016x}"}
+
+
 def measure(crops: Shard, params: DedupParams) -> Facts:
-    """Perceptual hash of each crop and of its mirror image: one row of FACTS per distinct pixel digest."""
-    rows = []
-    for digest, rgb in open_blobs(crops, "crop_blob"):
-        bits = perceptual_hash(rgb)
-        row = {INPUT: digest, "phash_bits": bits, "phash_mirrored_bits": perceptual_hash(mirrored(rgb))}
-        rows.append({**row, "phash": f"{bits:016x}"})
-    return Facts(pa.Table.from_pylist(rows, schema=FACTS), opened=len(rows))
+    """Perceptual hashes of each crop: one row of FACTS per distinct pixel digest."""
+    return measure_blobs(crops, params, measure_pixels, FACTS)
 
 
 def decide(crops: pa.Table, params: DedupParams) -> pa.Table:
@@ -216,6 +217,7 @@ STAGE = Stage(
     decide=decide,
     measure=measure,
     facts=FACTS,
+    measure_pixels=measure_pixels,
     input_column="pixel_digest",
     compares=True,
 )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from datasets.cache import INPUT
 from datasets.errors import StoreError
 from datasets.pictures import UnreadablePictureError, decode_picture
-from tasks.stage import Shard
+from tasks.stage import Facts, Shard
 
 
 def open_blobs(shard: Shard, column: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -25,3 +27,11 @@ def open_blobs(shard: Shard, column: str) -> Iterator[tuple[str, np.ndarray]]:
             raise StoreError(
                 f"the blob {path} is damaged ({error}). Delete it and run the build again: it is made anew."
             ) from error
+
+
+def measure_blobs(
+    crops: Shard, params: Any, measure_pixels: Callable[[np.ndarray, Any], dict[str, Any]], facts: pa.Schema
+) -> Facts:
+    """What `measure_pixels` finds in each crop: one row of `facts` per distinct pixel digest."""
+    rows = [{INPUT: digest, **measure_pixels(rgb, params)} for digest, rgb in open_blobs(crops, "crop_blob")]
+    return Facts(pa.Table.from_pylist(rows, schema=facts), opened=len(rows))

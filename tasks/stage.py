@@ -128,6 +128,7 @@ class Stage:
     params: type[StageParams]
     decide: Callable[[pa.Table, Any], pa.Table]  # (items with facts, params) -> VERDICTS, row by row
     measure: Callable[[Shard, Any], Facts] | None = None  # (shard, params with measured fields only)
+    measure_pixels: Callable[[np.ndarray, Any], dict[str, Any]] | None = None  # measure() of one crop in memory
     facts: pa.Schema | None = None  # of measure(): `input` first
     input_column: str = ""  # the item column that holds the digest of measure()'s input
     expand: Callable[[pa.Table, pa.Table], pa.Table] = join_facts  # (items, facts) -> what is judged
