@@ -65,6 +65,44 @@ def digest_rows(table: pa.Table, columns: tuple[str, ...], order_by: str) -> str
     return hasher.hexdigest()
 
 
+def digest_columns(table: pa.Table, columns: tuple[str, ...]) -> str:
+    """SHA-256 over the named columns, in the table's own order of rows; several times as fast as digest_rows.
+
+    It depends on names, types and values alone, not on Arrow's chunks: of each column, and of the values in lists, one
+    hash covers the lengths (-1 for null) and one the bytes. Texts, whole numbers, flags and lists of them only: raises
+    TypeError for others. The definition may change with the program; what names a content for ever is digest_rows'.
+    """
+    hasher = hashlib.sha256()
+    for name in columns:
+        hasher.update(f"\n{name} {table.schema.field(name).type}".encode())
+        parts: dict[str, Any] = {}
+        for chunk in table[name].chunks:
+            _feed(chunk, "", parts)
+        for part, found in sorted(parts.items()):
+            hasher.update(part.encode() + found.digest())
+    return hasher.hexdigest()
+
+
+def _feed(values: pa.Array, part: str, parts: dict[str, Any]) -> None:
+    """Add values to the hashes of a column. part: where in nested lists they stand."""
+    kind = values.type
+    if pa.types.is_list(kind):
+        shape, content = pc.list_value_length(values), None
+        _feed(values.flatten(), part + "/", parts)
+    elif pa.types.is_string(kind):
+        shape = pc.binary_length(values)
+        content = _joined_bytes(values if values.null_count == 0 else values.drop_null())
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        shape = pc.if_else(values.is_valid(), 0, -1)
+        content = pc.fill_null(values, 0 if pa.types.is_integer(kind) else False).cast(pa.int64()).to_numpy()
+    else:
+        raise TypeError(f"a digest of {kind} columns is not defined")
+    lengths = pc.fill_null(shape.cast(pa.int32()), -1).to_numpy()
+    parts.setdefault(f"{part} lengths", hashlib.sha256()).update(lengths.data)
+    if content is not None:
+        parts.setdefault(f"{part} values", hashlib.sha256()).update(content)
+
+
 def encode_json(values: pa.Array) -> pa.Array:
     """Each value as JSON text (large_string), as `json.dumps` writes it without white space, text as it is.
 
@@ -111,11 +149,12 @@ def _text(value: str) -> pa.Scalar:
 
 
 def _joined_bytes(texts: pa.Array) -> bytes | memoryview:
-    """All texts of a large_string array, one behind the other, without a copy."""
+    """All texts of an array without nulls, one behind the other, without a copy."""
     _, offsets, data = texts.buffers()
     if data is None:
         return b""
-    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    bounds = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
     return memoryview(data)[int(bounds[0]) : int(bounds[-1])]
 
 

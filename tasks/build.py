@@ -138,7 +138,8 @@ class _Build:
     def add_facts(self, stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
         """Items with the stage's facts, from the cache or newly measured."""
         items = name_inputs(stage, items)
-        work = split_open_work(stage, params, items, self.store, self.work, self.plan.source.root, self.workers)
+        root, chain = self.plan.source.root, self.plan.stages
+        work = split_open_work(stage, params, items, self.store, self.work, root, self.workers, chain)
         self.measured[stage.name] = describe_measuring(stage, params, work.cache, work.digests, self.store)
         self.observer.stage_started(stage.name, len(items), sum(shard.count for shard in work.shards))
         self.opened[stage.name] = 0
@@ -149,7 +150,7 @@ class _Build:
             self.observer.shard_done(result)
         facts = work.known
         if work.shards:
-            work.cache.compact()
+            work.compact()
             facts = sound_facts(stage, work.cache.lookup(items[INPUT]), self.store)
             require_rows(stage, len(facts), len(work.known) + sum(made.values()))
         if stage.may_lack_facts:

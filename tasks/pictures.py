@@ -33,5 +33,8 @@ def measure_blobs(
     crops: Shard, params: Any, measure_pixels: Callable[[np.ndarray, Any], dict[str, Any]], facts: pa.Schema
 ) -> Facts:
     """What `measure_pixels` finds in each crop: one row of `facts` per distinct pixel digest."""
-    rows = [{INPUT: digest, **measure_pixels(rgb, params)} for digest, rgb in open_blobs(crops, "crop_blob")]
+    rows = []
+    for digest, rgb in open_blobs(crops, "crop_blob"):
+        rows.append({INPUT: digest, **measure_pixels(rgb, params)})
+        crops.measure_along(digest, rgb)
     return Facts(pa.Table.from_pylist(rows, schema=facts), opened=len(rows))

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from prefect.cache_policies import NO_CACHE
 from datasets.atomic import write_parquet
 from datasets.cache import INPUT, MeasurementCache, first_of_each
 from datasets.store import Store
+from tasks.along import Along, AlongRef, find_followers
 from tasks.stage import Shard, Stage, StageParams
 
 MAX_SHARD = 1000  # items, as long as there are few shards: some seconds to minutes of work
@@ -48,6 +49,7 @@ class ShardRef:
     cache: Path  # where the facts go: decided once for the whole stage
     digests: dict[str, str]  # of the weights, by name
     weights: tuple[Path, ...] = ()  # folders to look for weights in
+    along: tuple[AlongRef, ...] = ()  # later stages whose facts are found in the same breath
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ def measure_shard(stage: Stage, ref: ShardRef) -> ShardResult:
     start = time.perf_counter()
     store = Store(ref.store)
     params = stage.params(**ref.settings)
-    shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights, ref.digests)
+    along = Along(ref.along)
+    shard = Shard(pq.read_table(ref.items), store, ref.source_root, ref.weights, ref.digests, along.measure)
     with store.blobs.syncing_together():  # before the facts that speak of them
         facts = stage.measure(shard, params.for_measure())
+    along.keep()
     MeasurementCache(ref.cache, stage.facts).add(facts.table)
     seconds = time.perf_counter() - start
     return ShardResult(ref.stage, ref.index, len(shard.items), len(facts.table), facts.opened, seconds)
@@ -123,19 +127,34 @@ class OpenWork:
     cache: MeasurementCache
     known: pa.Table  # facts that were there already
     digests: dict[str, str]  # of the weights, resolved once: a run that goes on training meanwhile changes nothing
+    along: tuple[AlongRef, ...] = ()  # later stages that are measured along
+
+    def compact(self) -> None:
+        """Merge what the shards have written into few files."""
+        for written in (self.cache, *(ref.open_cache() for ref in self.along)):
+            written.compact()
 
 
 def split_open_work(
-    stage: Stage, params: StageParams, items: pa.Table, store: Store, folder: Path, source_root: Path, workers: int
+    stage: Stage,
+    params: StageParams,
+    items: pa.Table,
+    store: Store,
+    folder: Path,
+    source_root: Path,
+    workers: int,
+    chain: Sequence[tuple[Stage, StageParams]] = (),
 ) -> OpenWork:
     """The inputs that were never measured, as shards written below `folder`.
 
     items: item columns and `input`. Each distinct input is measured once, with one item to represent it.
+    chain: the stages of the build; those behind `stage` may be measured along with it.
     """
     digests = stage.weights(params, store)
     cache = stage.cache(params, store, digests)
     known = sound_facts(stage, cache.lookup(items[INPUT]), store)
     open_items = first_of_each(items.filter(lacks_facts(items, known)), INPUT)
+    along = find_followers(stage, chain, store, open_items[INPUT])
     size = shard_size(len(open_items), workers)
     refs = []
     for index, start in enumerate(range(0, len(open_items), size)):
@@ -154,9 +173,10 @@ def split_open_work(
                 cache=cache.folder,
                 digests=digests,
                 weights=(store.weights,),
+                along=along,
             )
         )
-    return OpenWork(refs, cache, known, digests)
+    return OpenWork(refs, cache, known, digests, along)
 
 
 def name_inputs(stage: Stage, items: pa.Table) -> pa.Table:

@@ -57,6 +57,10 @@ class StageParams(BaseModel):
 EXACT_COPY = "exact_copy"
 
 
+def ignore_pixels(pixel_digest: str, rgb: np.ndarray) -> None:
+    """For shards that no later stage is measured along with."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """Some hundreds of items that one task measures, with what it needs to open them."""
@@ -66,6 +70,8 @@ class Shard:
     source_root: Path
     weights: tuple[Path, ...] = ()  # folders to look for weights in
     digests: Mapping[str, str] = field(default_factory=dict)  # of the weights that the facts are kept under
+    measure_along: Callable[[str, np.ndarray], None] = ignore_pixels  # takes each crop that measure() holds: its pixel
+    #   digest and its pixels, uint8 (H, W, 3); so later stages need not open it again (tasks.along)
 
     def rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.items.to_pylist()
@@ -139,6 +145,7 @@ class Stage:
     may_lack_facts: bool = False  # an input that cannot be read gives no fact, and decide() says so
     off_because: str = ""  # said in the lineage when the recipe leaves the stage out
     thresholds: tuple[Threshold, ...] = ()
+    cuts_crops: bool = False  # measure() cuts crops out, and tells `measure_along` of each
     compares: bool = False  # judges items against each other: a rejected item still stands for its copies here
 
     def cache(self, params: StageParams, store: Store, digests: Mapping[str, str] | None = None) -> MeasurementCache:

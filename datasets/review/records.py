@@ -27,6 +27,7 @@ class Kind(StrEnum):
     TEXT = "text"
     WHOLE = "whole number"
     REAL = "real number"
+    FLAG = "yes or no"
     TEXTS = "list of texts"
 
 
@@ -59,8 +60,17 @@ REVIEW_FIELDS = (
     ReviewField("saturation", Kind.REAL, "measurements", "mean chroma, 0 to 255"),
     ReviewField("tint_residual", Kind.REAL, "measurements", "chroma that brightness does not explain"),
     ReviewField("contrast", Kind.REAL, "measurements", "standard deviation of brightness"),
+    ReviewField("black_share", Kind.REAL, "measurements", "0 to 1: pixels near black"),
+    ReviewField("white_share", Kind.REAL, "measurements", "0 to 1: pixels near white"),
+    ReviewField("bars", Kind.REAL, "measurements", "0 to 1: what uniform bars at the edges take up"),
+    ReviewField("native_scale", Kind.REAL, "measurements", "0 to 1: the part of its size that its detail fills"),
+    ReviewField("jpeg_quality", Kind.REAL, "measurements", "1 to 100: of the source file, if it is a JPEG"),
     ReviewField("detector", Kind.TEXT, "measurements", "what found the face"),
     ReviewField("detector_score", Kind.REAL, "measurements", "how sure the detector is"),
+    ReviewField("face_cut", Kind.FLAG, "measurements", "the face touches the border of its picture"),
+    ReviewField("face_inside", Kind.FLAG, "measurements", "the face lies inside a larger one"),
+    ReviewField("faces_in_crop", Kind.WHOLE, "measurements", "detected faces whose centre lies in the crop"),
+    ReviewField("roll", Kind.REAL, "measurements", "degrees by which it was turned to level the eyes"),
     ReviewField("phash", Kind.TEXT, "measurements", "perceptual hash, 64 bits in hexadecimal"),
     ReviewField("width", Kind.WHOLE, "measurements", "of the published image, pixels"),
     ReviewField("height", Kind.WHOLE, "measurements", "of the published image, pixels"),
@@ -69,6 +79,7 @@ REVIEW_FIELDS = (
     ReviewField("upscaled_by", Kind.TEXT, "measurements", "the upscaler, where one was needed"),
     ReviewField("upscale_factor", Kind.REAL, "measurements", "side of the published image / side of the crop"),
     ReviewField("augmentation", Kind.TEXT, "measurements", "how it was made from its parent crop"),
+    ReviewField("true_format", Kind.TEXT, "post", "what the file is, by its bytes"),
     ReviewField("rating", Kind.TEXT, "post", "the post's rating"),
     ReviewField("score", Kind.WHOLE, "post", "the post's score at its source"),
     ReviewField("post_tags", Kind.TEXTS, "post", "the post's tags at its source"),

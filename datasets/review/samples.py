@@ -20,6 +20,7 @@ TYPES: dict[Kind, tuple[Any, Any]] = {
     Kind.TEXT: (fo.StringField, None),
     Kind.WHOLE: (fo.IntField, None),
     Kind.REAL: (fo.FloatField, None),
+    Kind.FLAG: (fo.BooleanField, None),
     Kind.TEXTS: (fo.ListField, fo.StringField),
 }
 

@@ -15,7 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.digests import content_digest, digest_bytes, digest_file, digest_json, digest_pixels, digest_rows
+from datasets.digests import (
+    content_digest,
+    digest_bytes,
+    digest_columns,
+    digest_file,
+    digest_json,
+    digest_pixels,
+    digest_rows,
+)
 from datasets.pictures import decode_picture
 from datasets.schema import IDENTITY_COLUMNS, MANIFEST
 
@@ -195,3 +203,41 @@ def test_rows_larger_than_a_batch_are_all_in_the_digest() -> None:
     table = pa.table({"key": pa.array(range(count)), "value": pa.array([0] * count)})
     last = table.set_column(1, "value", pa.array([0] * (count - 1) + [1]))
     assert digest_rows(table, ("key", "value"), "key") != digest_rows(last, ("key", "value"), "key")
+
+
+# ---- digests of columns ----------------------------------------------------------------------------------------------
+
+COLUMNS = ("name", "tags", "score", "gone")
+
+
+def make_posts(rows: list[tuple[object, ...]]) -> pa.Table:
+    kinds = (pa.string(), pa.list_(pa.string()), pa.int32(), pa.bool_())
+    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    return pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
+
+
+POST_ROWS = st.lists(
+    st.tuples(
+        st.none() | st.text(max_size=4),
+        st.none() | st.lists(st.none() | st.text(max_size=3), max_size=3),
+        st.none() | st.integers(-(2**31), 2**31 - 1),
+        st.none() | st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(POST_ROWS, POST_ROWS, st.integers(1, 4))
+def test_columns_have_equal_digests_exactly_when_their_values_are_equal(
+    left: list[tuple[object, ...]], right: list[tuple[object, ...]], size: int
+) -> None:
+    one, other = make_posts(left), make_posts(right)
+    assert (digest_columns(one, COLUMNS) == digest_columns(other, COLUMNS)) == (left == right)
+    both = make_posts([*left, *right])
+    sliced = pa.concat_tables([both.slice(start, size) for start in range(0, len(both), size)] or [both])
+    assert digest_columns(sliced, COLUMNS) == digest_columns(both.combine_chunks(), COLUMNS)
+
+
+def test_a_column_of_fractions_has_no_digest_by_columns() -> None:
+    with pytest.raises(TypeError, match="double"):
+        digest_columns(pa.table({"x": [0.5]}), ("x",))
