@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from datasets.derived import find_derived
 from datasets.errors import KaobakoError
 from datasets.histograms import draw_histograms
 from datasets.pictures import Defect
@@ -54,7 +55,8 @@ class CardWriter:
 
     def sheets(self, manifest: pa.Table, ledger: pa.Table, stages: list[str]) -> list[tuple[str, str, list[Cell]]]:
         """(title, file name, cells) of every contact sheet; empty ones included. stages: in pipeline order."""
-        sheets = [("Published pictures", "kept", self.kept_cells(spread(manifest, _SAMPLES), ()))]
+        kept = manifest.filter(pa.array(~find_derived(manifest)))
+        sheets = [("Published pictures", "kept", self.kept_cells(spread(kept, _SAMPLES), ()))]
         if manifest["d_score"].null_count < len(manifest):
             originals = manifest.filter(pc.is_null(manifest["augmentation"]))
             ranked = originals.sort_by([("d_score", "ascending"), ("crop_id", "ascending")])
@@ -73,6 +75,8 @@ class CardWriter:
 
     def kept_cell(self, row: dict[str, Any], caption: tuple[str, ...] = ()) -> Cell:
         """A MANIFEST row as the thumbnail of its crop; a mirror image as that of its parent, turned round."""
+        if row["augmentation"] not in (None, _MIRROR):  # the crop's thumbnail does not show it, nor it the crop
+            return Cell(self.open_instead(None, self.blob_path(row["blob"])), (*caption, row["augmentation"]))
         digest, mirrored = row["pixel_digest"], row["augmentation"] == _MIRROR
         path = self.store.thumbnails.path(digest)
         if path is None:

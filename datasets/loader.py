@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from datasets.derived import Derive, find_derived
 from datasets.digests import digest_bytes
 from datasets.errors import StoreError
 from datasets.labels import LabelError
@@ -90,6 +91,7 @@ class VersionReader:
         mirror: bool = True,
         *,
         labels: np.ndarray | None = None,
+        derive: Derive | None = None,
         workers: int | None = None,
         prefetch: int = PREFETCH,
         cache_bytes: int = CACHE_BYTES,
@@ -99,7 +101,8 @@ class VersionReader:
         resize(rgb, width, height): how; the one that scoring uses, so that both see the same pixels.
         mirror: show half of the samples mirrored. labels: one row per picture in the manifest's order, such as
         `tag_labels` gives; left out, every label is empty. Negative whole numbers are refused: they stand for "no
-        class" and "several". workers: none is one per core. prefetch: 0 decodes a
+        class" and "several". derive: makes the pictures that the version lists without keeping them; a version without
+        such needs none. workers: none is one per core. prefetch: 0 decodes a
         batch only when it is asked for. cache_bytes: room for decoded pictures, 0 for none; the first pictures of the
         manifest that fit are kept. None of these three changes a sample.
         Raises StoreError for a version that cannot be trained on, LabelError for pictures without one class,
@@ -123,6 +126,14 @@ class VersionReader:
             raise ValueError(f"{len(self._labels)} labels for the {self.count} pictures of {self._reference}")
         self._check_labels(manifest)
         self._store = store
+        self._derive = derive
+        self._derived = find_derived(manifest)
+        self._augmentations: pa.Array = manifest["augmentation"].combine_chunks()
+        if derive is None and self._derived.any():
+            raise StoreError(
+                f"{self._derived.sum()} pictures of {self._reference} are listed, but not kept: a reader must be given "
+                "a way to derive them. Build with augment.materialise=true to keep them."
+            )
         self._sides = manifest["width"].to_numpy()
         self._blobs: pa.Array = manifest["blob"].combine_chunks()  # Arrow's strings take half of Python's room
         self._crop_ids: pa.Array = manifest["crop_id"].combine_chunks()
@@ -235,6 +246,8 @@ class VersionReader:
         if rgb.shape != (side, side, 3):
             size = f"{rgb.shape[1]}x{rgb.shape[0]}"
             raise StoreError(self._advise(crop_id, f"the blob {path} is {size}, the manifest says {side}x{side}"))
+        if self._derived[picture] and self._derive is not None:
+            rgb = self._derive(self._augmentations[picture].as_py(), rgb)
         if side != self.resolution:
             rgb = self.resize(rgb, self.resolution, self.resolution)
         return rgb.transpose(2, 0, 1)

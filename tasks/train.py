@@ -14,6 +14,7 @@ from datasets.errors import StoreError
 from datasets.loader import VersionReader
 from datasets.store import Store
 from datasets.version import Version, read_version
+from models.augment.apply import apply_augmentation
 from models.gan.pictures import resize
 from models.training.config import DatasetRef, TrainingConfig
 from models.training.presets import PRESETS
@@ -82,7 +83,7 @@ def run_training(
     Raises StoreError for a version that cannot be trained on, models' RunError for a folder that cannot be used.
     """
     config, version = job.config, job.version
-    reader = VersionReader(store, version, config.resolution, resize, config.mirror)
+    reader = VersionReader(store, version, config.resolution, resize, config.mirror, derive=apply_augmentation)
     dataset = DatasetRef(version.name, version.number, version.content_digest, reader.count)
 
     def data(start_index: int) -> Iterator[np.ndarray]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datasets.errors import KaobakoError
 from datasets.exports.format import Format
 from datasets.labels import class_labels, column_labels, tag_labels
+from datasets.splits import assign_splits
 from datasets.store import Store
 from datasets.version import MANIFEST_FILE, Version
 
@@ -112,6 +115,19 @@ def make_labels(
 
 
 @dataclass(frozen=True)
+class Part:
+    """One side of a split (datasets.splits): its name, and the draw that it is of."""
+
+    name: str
+    fractions: Mapping[str, float]
+    seed: int = 0
+
+    def place(self, out: Path) -> Path:
+        """Where this part goes, beside the others: faces-train.zip for faces.zip."""
+        return out.with_name(f"{out.stem}-{self.name}{out.suffix}")
+
+
+@dataclass(frozen=True)
 class ExportPlan:
     """Everything that an export's bytes depend on, and where they go."""
 
@@ -122,6 +138,7 @@ class ExportPlan:
     manifest: pa.Table
     labels: Labels | None = None
     settings: ExportSettings = field(default_factory=ExportSettings)
+    part: Part | None = None  # the manifest and the labels are this part's alone
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -149,6 +166,7 @@ class ExportPlan:
         labels: dict[str, Any] | None = None
         if self.labels is not None:
             labels = {"kind": self.labels.kind, "names": list(self.labels.names), "column": self.labels.column}
+        part = {} if self.part is None else {"part": asdict(self.part)}
         return {
             "made_by": "kaobako",
             "layout": LAYOUT,
@@ -159,6 +177,7 @@ class ExportPlan:
             "pictures": len(self),
             "labels": labels,
             "settings": settings,
+            **part,
         }
 
 
@@ -171,15 +190,26 @@ def plan_export(
     classes: tuple[str, ...] = (),
     settings: ExportSettings | None = None,
     column: str | None = None,
+    part: Part | None = None,
 ) -> ExportPlan:
     """A plan for a version of `store`. tags: a vector label of these; classes: one class of these per picture.
 
-    column: the values of this column are the classes. Raises ExportError for labels that contradict each other and
-    for an `out` without a name, StoreError when the version's manifest was changed or cannot be read.
+    column: the values of this column are the classes. part: that side of a split alone, at its own place beside `out`;
+    classes have the same numbers in all parts. Raises ExportError for labels that contradict each other, for a part
+    that no picture falls to, and for an `out` without a name, SplitError for fractions that cannot be used, StoreError
+    when the version's manifest was changed or cannot be read.
     """
     out = Path(out).expanduser().absolute()
     if out.name in ("", ".."):
         raise ExportError(f"{out} is no name for something new: give --out a folder or a file that is to be made")
     manifest = version.sound_manifest()
     labels = make_labels(manifest, tags, classes, column)
-    return ExportPlan(store, version, file_format, out, manifest, labels, settings or ExportSettings())
+    if part is not None:
+        out = part.place(out)
+        mask = pc.equal(assign_splits(manifest, part.fractions, part.seed), part.name)
+        manifest = manifest.filter(mask)
+        if labels is not None:
+            labels = replace(labels, values=labels.values[mask.to_numpy(zero_copy_only=False)])
+        if len(manifest) == 0:
+            raise ExportError(f"no picture falls to {part.name!r}: make its fraction larger, or leave it out")
+    return ExportPlan(store, version, file_format, out, manifest, labels, settings or ExportSettings(), part)

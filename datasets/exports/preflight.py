@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from datasets.derived import find_derived
 from datasets.digests import digest_file
 from datasets.errors import StoreError
 from datasets.exports.plan import ExportError, ExportPlan
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     DESTINATION = "destination"
     NO_SPACE = "no_space"
     UNUSED_LABEL = "unused_label"
+    NOT_KEPT = "not_kept"
     MISSING_BLOB = "missing_blob"
     UNREADABLE_BLOB = "unreadable_blob"
     DAMAGED_BLOB = "damaged_blob"
@@ -131,6 +133,7 @@ def find_picture_problems(plan: ExportPlan, headers: list[Header | Problem], for
     problems += _unlike_manifest(plan, headers)
     if for_trainer:
         problems += _unfit_for_trainer(plan, headers)
+    problems += _not_kept(plan)
     problems += _duplicate_names(plan)
     problems += _label_problems(plan)
     if not len(plan):
@@ -171,6 +174,14 @@ def _unfit_for_trainer(plan: ExportPlan, headers: list[Header | Problem]) -> Ite
             yield Problem(crop_id, Kind.NOT_POWER_OF_TWO, f"{said}; the side must be 4, 8, 16 ... pixels")
         if (header.width, header.height) != size and size is not None:
             yield Problem(crop_id, Kind.OTHER_SIZE, f"{said}; most pictures are {size[0]}x{size[1]}")
+
+
+def _not_kept(plan: ExportPlan) -> Iterator[Problem]:
+    """Pictures that a version lists without keeping them: an export has nothing to copy, or would copy the parent."""
+    derived = int(find_derived(plan.manifest).sum())
+    if derived:
+        detail = f"{derived} derived pictures are listed, but not kept: build with augment.materialise=true to export"
+        yield Problem(None, Kind.NOT_KEPT, detail)
 
 
 def most_common(values: list[Value]) -> Value | None:

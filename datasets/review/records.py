@@ -226,7 +226,12 @@ def drop_nan(value: Any) -> Any:
 
 
 def _build_boxes(row: Row, media: Media) -> list[Row]:
-    """The face, and on a source picture the crop too, as fractions of the picture that is shown."""
+    """The face, and on a source picture the crop too, as fractions of the picture that is shown.
+
+    A derived picture has none: what was turned or cut again has its face elsewhere.
+    """
+    if row.get("augmentation"):
+        return []
     crop = [row[f"box_{side}"] for side in "xywh"]
     face = [row[f"face_{side}"] for side in "xywh"]
     if media.showing is Showing.SOURCE and media.width and media.height:

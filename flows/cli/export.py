@@ -11,6 +11,8 @@ from datasets.exports.format import Format
 from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datasets.exports.plan import ExportPlan
     from datasets.exports.preflight import Problem
     from datasets.exports.run import Exported, Preflight
@@ -43,6 +45,16 @@ def export(
             help="Label with a class: what a column of the manifest says, such as rating, detector or upscaled_by.",
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME=FRACTION,...",
+            help="Write one export per part, at OUT-NAME: train=.95,test=.05. All crops of a post, and what was "
+            "derived from them, are on one side, and stay there in later versions.",
+        ),
+    ] = None,
+    split_seed: Annotated[int, typer.Option("--split-seed", help="Another seed draws another split.")] = 0,
     shard_pictures: Annotated[
         int, typer.Option("--shard-pictures", min=1, help="Most pictures in a shard (webdataset, parquet).")
     ] = 10_000,
@@ -105,9 +117,14 @@ def export(
     Any format with a class from a column:
 
         kaobako export faces --format parquet --out rated --classes-from rating
+
+    Any format, one for training and one for testing (here faces-train.zip, faces-test.zip):
+
+        kaobako export faces --format stylegan --out faces.zip --split train=.95,test=.05
     """
-    from datasets.exports.plan import ExportSettings, plan_export
+    from datasets.exports.plan import ExportSettings, Part, plan_export
     from datasets.exports.run import check_export, export_version
+    from datasets.splits import read_fractions
     from datasets.store import Store
     from datasets.version import read_version, store_of
 
@@ -115,21 +132,35 @@ def export(
     names = tuple(name.strip() for text in classes or () for name in text.split(",") if name.strip())
     settings = ExportSettings(shard_pictures, shard_mb * 1_000_000, link)
     home = store_of(version.folder)
-    plan = plan_export(home, version, file_format, out, tuple(labels_tag or ()), names, settings, classes_from)
+    fractions = read_fractions(split) if split else {}
+    parts: list[Part | None] = [Part(name, fractions, split_seed) for name in fractions]
+    labels = (tuple(labels_tag or ()), names)
+    plans = [
+        plan_export(home, version, file_format, out, *labels, settings, classes_from, part) for part in parts or [None]
+    ]
     with progress_bars() as progress:
-        bar = progress.add_task("look", total=len(plan))
-        checked = check_export(plan, lambda done, total: progress.update(bar, completed=done, total=total), verify)
-        done = None
-        if not checked.problems and not dry_run:
-            bar = progress.add_task("write", total=len(plan))
-            done = export_version(plan, lambda n, total: progress.update(bar, completed=n, total=total), checked)
+
+        def show(what: str, plan: ExportPlan) -> Callable[[int, int], None]:
+            bar = progress.add_task(what, total=len(plan))
+            return lambda done, total: progress.update(bar, completed=done, total=total)
+
+        checked = [check_export(plan, show("look", plan), verify) for plan in plans]
+        problems = [problem for found in checked for problem in found.problems]
+        written: list[Exported | None] = [None] * len(plans)
+        if not problems and not dry_run:
+            written = [
+                export_version(plan, show("write", plan), found) for plan, found in zip(plans, checked, strict=True)
+            ]
     if problems_file is not None:
-        _write_problems(problems_file, checked.problems)
+        _write_problems(problems_file, problems)
+    outcomes = list(zip(plans, checked, written, strict=True))
     if as_json:
-        print_json(_as_json(plan, checked, done))
+        rows = [_as_json(*outcome) for outcome in outcomes]
+        print_json(rows if split else rows[0])
     else:
-        _print(plan, checked, done, problems_file)
-    if checked.problems:
+        for outcome in outcomes:
+            _print(*outcome, problems_file)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -153,7 +184,8 @@ def _as_json(plan: ExportPlan, checked: Preflight, done: Exported | None) -> dic
 def _print(plan: ExportPlan, checked: Preflight, done: Exported | None, problems_file: Path | None) -> None:
     from datasets.exports.preflight import count_problems
 
-    what = f"{len(plan)} pictures of {plan.version.reference} as {plan.format}"
+    part = f" ({plan.part.name})" if plan.part else ""
+    what = f"{len(plan)} pictures of {plan.version.reference}{part} as {plan.format}"
     if checked.problems:
         _print_problems(checked.problems)
         where = f" All of them are in {problems_file}." if problems_file else " --problems FILE.csv writes all of them."

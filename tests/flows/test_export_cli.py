@@ -129,3 +129,23 @@ def test_help_teaches_every_format(kaobako: Callable[..., Any]) -> None:
     assert said.code == 0
     for file_format in FORMATS:
         assert f"--format {file_format} --out" in said.out
+
+
+def test_a_split_is_one_export_per_part_with_nothing_on_two_sides(export: Callable[..., Any], tmp_path: Path) -> None:
+    arguments = ("--format", "folder", "--out", tmp_path / "pictures", "--json")
+    said = json.loads(export(*arguments, "--split", "train=.7,test=.3").out)
+    assert [Path(row["out"]).name for row in said] == ["pictures-train", "pictures-test"]
+    names = [{row["crop_id"] for row in read_csv(Path(row["out"]) / "manifest.csv")} for row in said]
+    assert all(names)
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 24
+    again = json.loads(export(*arguments, "--split", "train=.7,test=.3").out)
+    assert [row["already_there"] for row in again] == [True, True]
+    other = export(*arguments, "--split", "train=.7,test=.3", "--split-seed", "1")
+    assert other.code == 1  # another draw does not silently stand for this one
+    assert "add up to 1" in export(*arguments, "--split", "train=.7,test=.2").err
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -33,6 +33,18 @@ OTHER: dict[tuple[str, str], Any] = {
     ("upscale", "size"): 128,
     ("upscale", "noise"): "1",
     ("upscale", "fit"): "letterbox",
+    ("augment", "mirror"): True,
+    ("augment", "guide"): ["deskew"],
+    ("augment", "tiles"): True,
+    ("augment", "scale_to"): 4096,
+    ("augment", "tile_scales"): [{"side": 64, "count": 2}],
+    ("augment", "tile_turns"): [180],
+    ("augment", "tile_slants"): [30.0],
+    ("augment", "whole_views"): ["plain"],
+    ("augment", "tile_views"): ["invert"],
+    ("augment", "sample"): 3,
+    ("augment", "seed"): 1,
+    ("augment", "materialise"): False,
 }
 MEASURED_FIELDS = [(stage, name) for stage in MEASURING for name in sorted(stage.params.measured) if name != "run"]
 
