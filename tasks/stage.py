@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from datasets.cache import INPUT, MeasurementCache
 from datasets.digests import digest_json
-from datasets.schema import VERDICTS
 from datasets.store import Store
+from tasks.verdicts import Verdicts as Verdicts
 
 
 class StageParams(BaseModel):
@@ -160,69 +160,3 @@ class Stage:
         key = {"settings": params.measured_settings(), "weights": used, "columns": columns}
         folder = store.cache / f"{self.name}-{self.version}" / digest_json(key)[:24]
         return MeasurementCache(folder, self.facts)
-
-
-class Verdicts:
-    """Builds a VERDICTS table from rules; an item falls by the first rule that it breaks."""
-
-    def __init__(self, items: pa.Table) -> None:
-        self.items = items
-        self.size = len(items)
-        self.open = np.ones(self.size, dtype=bool)
-        columns = VERDICTS.names[1:]
-        self._columns: dict[str, np.ndarray] = {name: np.full(self.size, None, dtype=object) for name in columns}
-
-    def numbers(self, column: str) -> np.ndarray:
-        """A numeric column as float64, null as NaN (which breaks no rule)."""
-        values: np.ndarray = pc.cast(self.items[column], pa.float64()).to_numpy(zero_copy_only=False)
-        return values
-
-    def drop(
-        self,
-        mask: np.ndarray,
-        reason: str | np.ndarray,
-        *,
-        parameter: str | None = None,
-        measurement: str | None = None,
-        threshold: float | None = None,
-        detail: str | np.ndarray | None = None,
-        related: np.ndarray | None = None,
-        value: np.ndarray | None = None,
-    ) -> None:
-        """Drop the items of a boolean mask that no earlier rule has dropped.
-
-        reason, detail, related, value may be arrays over all items. value defaults to the measurement's column.
-        """
-        falls = np.asarray(mask, dtype=bool) & self.open
-        self.open &= ~falls
-        if value is None and measurement is not None:
-            value = self.numbers(measurement)
-        given = {
-            "reason": reason,
-            "measurement": measurement,
-            "value": value,
-            "threshold": threshold,
-            "parameter": parameter,
-            "detail": detail,
-            "related": related,
-        }
-        for name, content in given.items():
-            if content is not None:
-                self._columns[name][falls] = content[falls] if isinstance(content, np.ndarray) else content
-
-    def hold(self, rule: Threshold, params: StageParams, reason: np.ndarray | None = None) -> None:
-        """Drop what breaks the rule. reason: item by item, where the rule's own word does not do."""
-        limit = rule.limit(params)
-        if limit is None:
-            return
-        values = self.numbers(rule.column)
-        with np.errstate(invalid="ignore"):
-            mask = values < limit if rule.sign == ">=" else values > limit
-        why = rule.reason if reason is None else reason
-        self.drop(mask, why, parameter=rule.parameter, measurement=rule.column, threshold=limit, value=values)
-
-    def table(self) -> pa.Table:
-        """The verdicts, row by row as the items."""
-        arrays = [pa.array(self.open)]
-        arrays += [pa.array(self._columns[f.name], type=f.type, from_pandas=True) for f in VERDICTS if f.name != "keep"]
-        return pa.Table.from_arrays(arrays, schema=VERDICTS)

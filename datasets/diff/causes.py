@@ -13,13 +13,14 @@ from datasets.diff.lineage import Making, Makings, say, say_list_change
 from datasets.diff.measuring import Why, blame_source, explain_decision, explain_drawing, explain_measuring, name_first
 from datasets.diff.rows import Pair, Row, Side, Two
 from datasets.diff.table import Cause, Change
-from datasets.diff.values import JUDGED_COLUMNS, LIST_RULES, compare_columns, has_value, value_of
+from datasets.diff.values import COMPANIONS, JUDGED_COLUMNS, LIST_RULES, compare_columns, has_value, value_of
 
 # Words of the ledger that are no measurement (tasks/chain.py, tasks/dedup.py).
 REJECTED = "rejected_by_person"
 COPY_OF_REJECTED = "copy_of_rejected"
 EXACT_COPY = "exact_copy"
 MISSING_FILE = "missing_file"
+_UNSAID = "filter.take_unsaid"
 _DESCRIBING = ("rating", "score", "tags", "source_path")
 
 
@@ -217,7 +218,7 @@ class Attribution:
             return self._blame_list(parameter)
         rule = LIST_RULES.get(name)
         if rule is None:
-            return None
+            return self._explain_by_setting(here, fallen)
 
         def falls(row: Row, side: Side) -> bool:
             return rule(row, side.making.setting(parameter) or (), fallen["detail"])
@@ -228,6 +229,19 @@ class Attribution:
             case "item":
                 return self._blame_metadata(fallen, here, other)
         return None
+
+    def _explain_by_setting(self, here: Side, fallen: Row) -> Why:
+        """A rule of the filter that a row does not say enough for: by the recipe, else by what the source says now."""
+        parameter, came = fallen["parameter"], here is self.two.after
+        before, after = self.makings.before, self.makings.after
+        for name in (parameter, *COMPANIONS.get(parameter, ()), *([_UNSAID] if fallen["reason"] == "unsaid" else [])):
+            if before.setting(name) != after.setting(name):
+                return self._blame_list(name)
+        if fallen["related"]:
+            said = f"{fallen['related']} {'stands' if came else 'no longer stands'} for it: parents and their children"
+            return Why(Cause.UPSTREAM, said, "filter", parameter)
+        said = f"{'' if came else 'no longer '}{fallen['detail'] or fallen['reason'].replace('_', ' ')}"
+        return blame_source(self.makings, ["post"], Why(Cause.SOURCE_METADATA_CHANGED, said, "filter", parameter))
 
     def _explain_problem(self, here: Side, fallen: Row, other: Row) -> Why:
         came = here is self.two.before
@@ -314,6 +328,9 @@ class Attribution:
             said = f"its file has another size: {fallen['value']:.6g} {self._say_limits(fallen)}"
             why = Why(Cause.SOURCE_FILE_CHANGED, said, stage, fallen["parameter"], fallen["value"])
             return blame_source(self.makings, ["file"], why)
+        if name == "score_percentile" and all(fallen[key] == other[key] for key in ("score", "rating")):
+            detail = f"{name} {fallen['value']:.6g} among other posts, {self._say_limits(fallen)}"
+            return Why(Cause.SET_CHANGED, detail, stage, fallen["parameter"], fallen["value"])
         if stage == "filter":
             return self._blame_metadata(fallen, here, other)
         before, after = (fallen, other) if here is self.two.before else (other, fallen)

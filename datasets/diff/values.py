@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datasets.diff.items import METADATA_COLUMNS
 from datasets.diff.lineage import say
 from datasets.diff.rows import Row
+from datasets.query import covers_tag
 
 # A published row's width is the published picture's; the crop's own is its box's.
 _AS_CUT = {"width": "box_w", "height": "box_h"}
@@ -47,17 +48,21 @@ def value_of(row: Row, fallen: Row) -> float:
 JUDGED_COLUMNS = {
     "filter.ratings": "rating",
     "filter.min_score": "score",
+    "filter.max_score": "score",
     "filter.tags_all": "tags",
     "filter.tags_any": "tags",
     "filter.tags_none": "tags",
 }
+
+# Settings of the filter that judge together: a list of ids in the recipe, and one in a file.
+COMPANIONS = {"filter.ids_only": ("filter.ids_only_file",), "filter.ids_only_file": ("filter.ids_only",)}
 
 # By name of a setting of the filter: whether a row falls by a list. `word` is what the ledger names, for rows that do
 # not keep what is judged (the extension).
 LIST_RULES: dict[str, Callable[[Row, Sequence[str], str], bool]] = {
     "ratings": lambda row, words, word: (row["rating"] or word) not in words,
     "extensions": lambda row, words, word: word not in words,
-    "tags_all": lambda row, words, word: not set(words) <= set(row["tags"] or ()),
-    "tags_any": lambda row, words, word: bool(words) and not set(words) & set(row["tags"] or ()),
-    "tags_none": lambda row, words, word: bool(set(words) & set(row["tags"] or ())),
+    "tags_all": lambda row, words, word: not all(covers_tag([pattern], row["tags"] or ()) for pattern in words),
+    "tags_any": lambda row, words, word: bool(words) and not covers_tag(words, row["tags"] or ()),
+    "tags_none": lambda row, words, word: covers_tag(words, row["tags"] or ()),
 }
