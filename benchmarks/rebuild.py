@@ -27,7 +27,7 @@ PER_FOLDER = 1000
 SIDE = 20  # pixels of a picture
 SEED = 20260
 DATASET = "rebuild"
-MIN_BLUR, STRICTER_BLUR = 60.0, 100.0
+MIN_BLUR, STRICTER_BLUR = 0.3, 0.4
 RESULTS = "rebuild.json"
 
 
@@ -245,6 +245,8 @@ class StageClock:
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, float]] = [("reading the source", time.perf_counter())]
+
+    def metadata_read(self, name: str, done: int, total: int) -> None: ...
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         self.begun.append((stage, time.perf_counter()))

@@ -18,7 +18,7 @@ POSTS = pa.schema(
         ("rating", pa.string()),  # a datasets.sources.Rating value
         ("score", pa.int32()),
         ("favourites", pa.int32()),
-        ("tags", pa.list_(pa.string())),
+        ("tags", pa.list_(pa.dictionary(pa.int32(), pa.string()))),  # codes: millions of posts share some thousand tags
         ("extension", pa.string()),  # as the metadata says it, lower case, without the dot
         ("declared_width", pa.int32()),
         ("declared_height", pa.int32()),
@@ -70,10 +70,10 @@ MANIFEST = pa.schema(
         ("jpeg_quality", pa.float64()),  # 1..100, estimated from the source's tables; null when it is no JPEG
         ("phash", pa.string()),  # 64 bits, 16 hexadecimal digits
         ("phash256", pa.string()),  # 256 bits, 64 hexadecimal digits
-        ("blur", pa.float64()),  # variance of the Laplacian at a fixed size; lower is blurrier
+        ("blur", pa.float64()),  # 0..1: strength that edges lose when blurred once more; lower is blurrier
         ("colours", pa.int32()),  # unique RGB values, counted up to a limit
         ("saturation", pa.float64()),  # mean chroma, 0..255
-        ("tint_residual", pa.float64()),  # chroma that brightness does not explain; near 0 for grey and toned pictures
+        ("tint_residual", pa.float64()),  # 0..1: share of chroma that luma does not explain; near 0 when grey or toned
         ("contrast", pa.float64()),  # standard deviation of luma
         ("black_share", pa.float64()),  # 0..1: pixels near black
         ("white_share", pa.float64()),  # 0..1: pixels near white

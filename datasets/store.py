@@ -31,6 +31,11 @@ class Store:
         return self.root / "cache"
 
     @property
+    def metadata_cache(self) -> Path:
+        """Converted metadata of sources; like all of the cache, it may be deleted at any time."""
+        return self.cache / "metadata-1"
+
+    @property
     def decisions(self) -> Path:
         return self.root / "decisions"
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.atomic import sync_folder, write_parquet, write_text
+from datasets.chunks import sort_in_chunks
 from datasets.digests import content_digest, digest_file, digest_json, digest_rows
 from datasets.errors import StoreError
 from datasets.schema import LEDGER, MANIFEST, conform
@@ -158,8 +159,8 @@ def publish_version(
     the rename. When nothing differs from the newest version, that one is returned.
     Raises StoreError when a blob of the manifest is missing.
     """
-    manifest = conform(manifest, MANIFEST).sort_by("crop_id")
-    ledger = conform(ledger, LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")])
+    manifest = sort_in_chunks(conform(manifest, MANIFEST), ["crop_id"])
+    ledger = sort_in_chunks(conform(ledger, LEDGER), ["stage", "item_id"])
     missing = sorted(set(manifest["blob"].to_pylist()) - store.blobs.digests())
     if missing:
         raise StoreError(f"{len(missing)} blobs of the manifest are missing, {missing[0]} first. Run the build again.")

@@ -45,6 +45,10 @@ class PrefectObserver:
     def waiting_for(self, holder: dict[str, Any]) -> None:
         self._log.info("waiting for %s", describe_holder(holder))
 
+    def metadata_read(self, name: str, done: int, total: int) -> None:
+        if done >= total:
+            self._log.info("%s: converted, %.0f MB", name, total / 1e6)
+
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         self._log.info("%s: %d items, %d to measure", stage, items, to_measure)
         self._to_measure, self._measured = to_measure, 0
@@ -83,6 +87,11 @@ class ConsoleObserver:
 
     def waiting_for(self, holder: dict[str, Any]) -> None:
         self.console.print(f"waiting for {describe_holder(holder)}", highlight=False)
+
+    def metadata_read(self, name: str, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = self._progress.add_task("metadata", total=total)
+        self._progress.update(self._bar, completed=done, total=total)
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         if self._bar is not None:

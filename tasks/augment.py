@@ -22,7 +22,8 @@ from models.augment.guide import GUIDE
 from models.augment.tiles import MOST_CANVAS, MOST_PIXELS, enlarged_size, lay_tiles
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts, join_facts
+from tasks.stage import Facts, Shard, Stage, StageParams, join_facts
+from tasks.verdicts import Verdicts
 
 STAGE_VERSION = 2
 

@@ -19,7 +19,7 @@ from datasets.decisions import current_decisions
 from datasets.errors import StoreError
 from datasets.lock import Lease, hold_dataset
 from datasets.sources.listing import SourceListing
-from datasets.sources.read import list_source, read_posts
+from datasets.sources.read import list_source, read_source
 from datasets.store import Store
 from datasets.version import Version, scratch_folder
 from tasks import fingerprint
@@ -39,6 +39,9 @@ class Observer(Protocol):
 
     def waiting_for(self, holder: dict[str, Any]) -> None:
         """Another build holds the dataset. holder: its lease (what, pid, host, taken)."""
+
+    def metadata_read(self, name: str, done: int, total: int) -> None:
+        """done of total bytes of a metadata file were converted; nothing is said of what was converted before."""
 
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         """items go into the stage; to_measure of their inputs were never measured."""
@@ -111,15 +114,15 @@ class _Build:
         self.unread = 0
 
     def run(self, listing: SourceListing) -> BuildResult:
-        posts = read_posts(self.plan.source, listing)
-        items = posts
+        reading = read_source(self.plan.source, listing, self.store.metadata_cache, self.observer.metadata_read)
+        items = reading.posts
         for stage, params in self.plan.stages:
             if not stage.enabled(params):
                 continue
             items = self.run_stage(stage, params, items)
             if stage.name == "filter":
                 items = self.add_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), items)
-        found = summarise_chain(self.plan, posts, self.chain.counts, self.measured, self.decisions)
+        found = summarise_chain(self.plan, reading, self.chain.counts, self.measured, self.decisions)
         before = self.store.version_numbers(self.plan.dataset)
         version = publish(self.plan, self.store, make_manifest(items), self.chain.ledger(), found, self.lease)
         return BuildResult(version, version.number not in before, self.chain.counts, self.opened, self.unread)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,12 +9,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from datasets.cache import INPUT
-from models.quality import measure_quality
+from models.quality import COLOUR_LIMIT, measure_quality
 from tasks.pictures import measure_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold
+from tasks.verdicts import Verdicts
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 FACTS = pa.schema(
     [
@@ -25,6 +25,11 @@ FACTS = pa.schema(
         ("colours", pa.int32()),
         ("saturation", pa.float64()),
         ("tint_residual", pa.float64()),
+        ("black_share", pa.float64()),
+        ("white_share", pa.float64()),
+        ("bars", pa.float64()),
+        ("aspect", pa.float64()),
+        ("native_scale", pa.float64()),
     ]
 )
 _GREY_SATURATION = 6.0  # mean chroma below which a toned picture is called grey, not sepia
@@ -37,18 +42,41 @@ class CleanParams(StageParams):
 
     min_side: int = Field(48, ge=1, description="Shortest side of a crop in pixels")
     min_tint_residual: float = Field(
-        2.5, ge=0, description="Colour that brightness does not explain; grey, RGB-coded grey and sepia are near 0"
+        0.19,
+        ge=0,
+        le=1,
+        description="Least share of the colour that brightness does not explain, 0 to 1; grey and sepia are near 0",
     )
     min_colours: int = Field(
-        64, ge=0, description="Fewest distinct colours; the StyleGAN guide's 257 would drop sound palette pictures"
+        64,
+        ge=0,
+        le=COLOUR_LIMIT,
+        description="Fewest distinct colours; the StyleGAN guide's 257 would drop sound palette pictures",
     )
-    min_blur: float = Field(60.0, ge=0, description="Least variance of the Laplacian at 256 px; lower is blurrier")
+    min_blur: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Least share of their strength that edges lose when blurred once more, 0 to 1; lower is blurrier",
+    )
     min_contrast: float = Field(8.0, ge=0, description="Least standard deviation of brightness, 0 to 127")
+    max_black_share: float | None = Field(None, ge=0, le=1, description="Largest share of nearly black pixels, 0 to 1")
+    max_white_share: float | None = Field(None, ge=0, le=1, description="Largest share of nearly white pixels, 0 to 1")
+    max_bars: float | None = Field(
+        None, ge=0, le=1, description="Largest part of the height or width that uniform border bars take up, 0 to 1"
+    )
+    max_aspect: float | None = Field(None, ge=1, description="Longest side against the shortest, 1 and more")
+    min_native_scale: float | None = Field(
+        None, ge=0, le=1, description="Least side that detail fills, 0 to 1; 0.5 looks enlarged twofold, as blur does"
+    )
+    min_jpeg_quality: float | None = Field(
+        None, ge=1, le=100, description="Least quality of a source that is a JPEG, 1 to 100, by its tables"
+    )
 
 
 def measure_pixels(rgb: np.ndarray, params: CleanParams) -> dict[str, Any]:
     """Quality of a crop, uint8 (H, W, 3): a row of FACTS but for its input."""
-    return asdict(measure_quality(rgb))
+    return dict(vars(measure_quality(rgb)))
 
 
 def measure(crops: Shard, params: CleanParams) -> Facts:
@@ -63,6 +91,12 @@ THRESHOLDS = (
     Threshold("colours", "clean.min_colours", "few_colours"),
     Threshold("blur", "clean.min_blur", "blurred"),
     Threshold("contrast", "clean.min_contrast", "flat"),
+    Threshold("black_share", "clean.max_black_share", "black", "<="),
+    Threshold("white_share", "clean.max_white_share", "white", "<="),
+    Threshold("bars", "clean.max_bars", "bars", "<="),
+    Threshold("aspect", "clean.max_aspect", "aspect", "<="),
+    Threshold("native_scale", "clean.min_native_scale", "enlarged"),
+    Threshold("jpeg_quality", "clean.min_jpeg_quality", "jpeg_quality"),
 )
 
 

@@ -15,7 +15,8 @@ from datasets.cache import INPUT
 from datasets.digests import digest_file
 from datasets.sources.read import locate
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Verdicts
+from tasks.stage import Facts, Shard, Stage, StageParams
+from tasks.verdicts import Verdicts
 
 STAGE_VERSION = 1
 log = logging.getLogger(__name__)

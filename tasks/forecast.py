@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from datasets.atomic import write_parquet
 from datasets.cache import INPUT
+from datasets.chunks import sort_in_chunks
 from datasets.decisions import current_decisions
 from datasets.digests import content_digest
-from datasets.sources.read import read_posts
+from datasets.sources.read import read_source
 from datasets.store import Store
 from datasets.version import LEDGER_FILE, MANIFEST_FILE, Version
 from tasks import fingerprint
@@ -73,7 +74,8 @@ class _Forecaster:
         self.aside: list[pa.Table] = [UNMEASURED.empty_table()]
 
     def run(self, told: Callable[[str, int], None] | None) -> Forecast:
-        posts = read_posts(self.plan.source)
+        reading = read_source(self.plan.source, cache=self.store.metadata_cache)
+        posts = reading.posts
         items = posts
         for stage, params in self.plan.stages:
             if not stage.enabled(params):
@@ -86,11 +88,11 @@ class _Forecaster:
             items = self.chain.judge(stage, params, inputs, judged)
             if stage.name == "filter":
                 items, _ = self.add_known_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), items)
-        found = summarise_chain(self.plan, posts, self.chain.counts, self.measured, self.decisions)
+        found = summarise_chain(self.plan, reading, self.chain.counts, self.measured, self.decisions)
         return Forecast(
             describe_build(self.plan, found),
-            make_manifest(items).sort_by("crop_id"),
-            self.chain.ledger().sort_by([("stage", "ascending"), ("item_id", "ascending")]),
+            sort_in_chunks(make_manifest(items), ["crop_id"]),
+            sort_in_chunks(self.chain.ledger(), ["stage", "item_id"]),
             pa.concat_tables(self.aside),
         )
 

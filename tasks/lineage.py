@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from datasets.cache import MeasurementCache
 from datasets.decisions import digest_decisions
+from datasets.sources.config import RatingVintage
+from datasets.sources.listing import SourceReading
 from datasets.sources.read import digest_posts
 from datasets.store import Store
 from models.device import device_name
@@ -33,7 +35,7 @@ def describe_build(plan: BuildPlan, found: dict[str, Any]) -> dict[str, Any]:
         ],
         "stage_versions": {stage.name: stage.version for stage, params in plan.stages if stage.enabled(params)},
         "training": plan.training,
-        "notes": take_notes(plan),
+        "notes": take_notes(plan, found["rating_vintage"]),
         "libraries": library_versions(),
         "python": platform.python_version(),
         "device": device_name(),
@@ -43,13 +45,21 @@ def describe_build(plan: BuildPlan, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def take_notes(plan: BuildPlan) -> list[str]:
-    """Sentences on what the recipe left out, so that nobody has to guess."""
-    return [
+def take_notes(plan: BuildPlan, vintage: dict[str, Any] | None) -> list[str]:
+    """Sentences on what the recipe left out and how ratings were understood, so that nobody has to guess.
+
+    vintage: VintageReport.describe(); None when the source has no rating letters.
+    """
+    notes = [
         f"The {stage.name} stage is off ({stage.off_because})."
         for stage, params in plan.stages
         if not stage.enabled(params)
     ]
+    if vintage is not None and vintage["letters"]:
+        meaning = "safe" if vintage["vintage"] == RatingVintage.S_IS_SAFE else "sensitive"
+        because = "source.rating_vintage says so" if vintage["stated"] else vintage["first"] or "no row shows otherwise"
+        notes.append(f"The rating s was read as {meaning}, in {vintage['letters']} rows ({because}).")
+    return notes
 
 
 def describe_measuring(
@@ -66,16 +76,17 @@ def describe_measuring(
 
 def summarise_chain(
     plan: BuildPlan,
-    posts: pa.Table,
+    reading: SourceReading,
     counts: dict[str, dict[str, Any]],
     measured: dict[str, dict[str, Any]],
     decisions: pa.Table,
 ) -> dict[str, Any]:
     """What a pass of the chain found out, for the lineage."""
     return {
-        "source_digest": digest_posts(posts),
+        "source_digest": digest_posts(reading.posts),
+        "rating_vintage": None if reading.vintage is None else reading.vintage.describe(),
         "decisions_digest": digest_decisions(decisions),
-        "posts": len(posts),
+        "posts": len(reading.posts),
         "counts": counts,
         "thresholds": list_thresholds(plan),
         "measured": measured,

@@ -21,7 +21,8 @@ from models.training.run import RunFolder
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts, join_facts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, join_facts
+from tasks.verdicts import Verdicts
 
 STAGE_VERSION = 1
 _BATCH = 64

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 from datasets.cache import INPUT, MeasurementCache
 from datasets.digests import digest_json
 from datasets.store import Store
-from tasks.verdicts import Verdicts as Verdicts
 
 
 class StageParams(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,16 @@ class TagSurvey:
     strangers: tuple[list[str], int]
 
 
-def survey_tags(source: SourceConfig, params: FilterParams, without_files: bool = False, reason: str = "") -> TagSurvey:
+def survey_tags(
+    source: SourceConfig, params: FilterParams, without_files: bool = False, reason: str = "", cache: Path | None = None
+) -> TagSurvey:
     """Count tags of what a filter takes and drops.
 
     without_files: judge posts whose file is not there as if it was. reason: compare with what was dropped for this
-    alone. Raises KaobakoError when the source cannot be read, or nothing was dropped for the reason.
+    alone. cache: where converted metadata is kept.
+    Raises KaobakoError when the source cannot be read, or nothing was dropped for the reason.
     """
-    posts = read_posts(source)
+    posts = read_posts(source, cache=cache)
     if without_files:
         posts = _forgive_missing_files(posts)
     verdicts = decide(posts, params)

@@ -19,9 +19,10 @@ from models.weights import get_weight
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, Verdicts
+from tasks.stage import Facts, Shard, Stage, StageParams, Threshold
+from tasks.verdicts import Verdicts
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 FACTS = pa.schema(
     [

@@ -11,7 +11,7 @@ from datasets.diff.table import Cause
 from datasets.version import Version
 
 # Keys that are judged with, not measured with, in recipes of versions that do not name their measured settings.
-_JUDGED = re.compile(r"(min|max|drop|take|tags)_\w+|ratings|extensions|near|radius|source_radius")
+_JUDGED = re.compile(r"(min|max|drop|take|tags)_\w+|ratings|extensions|near|mirror|(source_|mirror_)?radius(256)?")
 _LIBRARY_KEYS = ("libraries", "python", "device", "machine")
 
 

@@ -46,11 +46,11 @@ def read_pixels(plan: ExportPlan, row: int, side: int, channels: int) -> np.ndar
     except UnreadablePictureError as error:
         raise ExportError(f"the picture of {plan.crop_ids[row]}, blob {plan.blobs[row]}, is {error}") from error
     expected = {1: "L", 3: "RGB"}[channels]
-    if picture.rgb.shape[:2] != (side, side) or picture.mode != expected:
+    if picture.rgb.shape[:2] != (side, side) or picture.facts.mode != expected:
         height, width = picture.rgb.shape[:2]
         raise ExportError(
-            f"the picture of {plan.crop_ids[row]}, blob {plan.blobs[row]}, decodes to {width}x{height} {picture.mode}, "
-            f"not to {side}x{side} {expected}"
+            f"the picture of {plan.crop_ids[row]}, blob {plan.blobs[row]}, decodes to {width}x{height} "
+            f"{picture.facts.mode}, not to {side}x{side} {expected}"
         )
     return picture.rgb[:, :, :channels]
 

@@ -9,7 +9,22 @@ from typing import Any
 
 import typer
 
-from flows.cli import booru, build, decisions, doctor, export, review, serve, store, training, tune, versions, weights
+from flows.cli import (
+    booru,
+    build,
+    decisions,
+    doctor,
+    export,
+    faces,
+    review,
+    serve,
+    store,
+    tags,
+    training,
+    tune,
+    versions,
+    weights,
+)
 from flows.environment import prepare_environment
 
 app = typer.Typer(
@@ -23,6 +38,8 @@ app = typer.Typer(
 )
 app.command("booru")(booru.draw)
 app.command("curate")(build.curate)
+app.command("tags")(tags.tags)
+app.command("faces")(faces.faces)
 app.command("tune")(tune.tune)
 app.add_typer(versions.app, name="versions")
 app.command("evaluate")(booru.evaluate)

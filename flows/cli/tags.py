@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import JsonOption, SetOption, print_json, print_table, progress_bars
+from flows.cli.options import JsonOption, SetOption, StoreOption, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def tags(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/anime-faces.toml.")],
+    store: StoreOption,
     settings: SetOption = [],  # noqa: B006 - typer reads it, nobody changes it
     like: Annotated[str, typer.Option(metavar="PATTERN", help="Only tags such as '*_hair'. Quote it.")] = "",
     limit: Annotated[
@@ -49,6 +50,7 @@ def tags(
 
     What you settle on goes into the recipe's table `filter` as it stands: tags_none = ["comic", "*_cosplay"].
     """
+    from datasets.store import Store
     from flows.recipe import load_recipe
     from tasks.tag_counts import survey_tags
 
@@ -57,7 +59,7 @@ def tags(
     loaded = load_recipe(recipe, settings)
     with progress_bars() as progress:
         progress.add_task("reading metadata", total=None)
-        survey = survey_tags(loaded.source, loaded.filter, without_files, reason)
+        survey = survey_tags(loaded.source, loaded.filter, without_files, reason, Store(store).metadata_cache)
     if as_json:
         print_json(as_values(survey, limit or _LIMIT, like))
     elif as_csv:

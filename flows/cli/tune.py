@@ -33,7 +33,7 @@ def tune(
     The recipe, with --set, is compared with the newest version's own recipe, or with the file as it stands where there
     is no version yet. Both are judged on the same source and the decisions of today.
 
-    kaobako tune recipes/anime-faces.toml --set clean.min_blur=90 --set dedup.radius=6
+    kaobako tune recipes/anime-faces.toml --set clean.min_blur=0.4 --set dedup.radius=6
 
     Writes histograms of each measurement with both thresholds, a contact sheet of what would cross over, and a Parquet
     table with the cause of every change.

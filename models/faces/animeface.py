@@ -1,249 +1,105 @@
-"""nagadomi's animeface (nvxs 1.0.2): small neural networks that find anime faces with eyes, nose, mouth and chin.
+"""nagadomi's animeface: small neural networks that find anime faces with eyes, nose, mouth and chin.
 
-The `animeface` package wraps this C library, but its wrapper reads Pillow's private image struct as it was up to
-Pillow 11 (with Pillow 12 or later it silently finds nothing), and it keeps Python's global lock for the whole search.
-So the same library is called here directly: no Pillow struct is involved, and threads search in parallel (nothing on
-the way through detection is static in the library). The steps and constants are those of the package's wrapper.
+The networks are the package's, the search around them is `animeface_search`. They look at grey alone: a grey picture
+gives the same faces as its colours.
 """
 
-import ctypes
 import functools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import metadata
-from typing import Any
 
 import cv2
 import numpy as np
 
+from models.faces.animeface_networks import PACKAGE, Floats, Networks, load_networks
+from models.faces.animeface_search import SCALE_STEP, WINDOW, Cluster, cluster_windows, keep_apart, search_windows
 from models.faces.detector import (
     RGB,
     DetectorError,
     Face,
     Landmark,
-    check_rgb,
+    Picture,
     in_reading_order,
     place,
-    reduce_picture,
+    reduce_to_grey,
 )
 
-PACKAGE = "animeface==2.0.3"  # the build whose structs are declared below
-WINDOW = 42.592  # pixels: smallest search window
-SCALE_STEP = 1.095  # from one window size to the next
-STEP = 4.0
-EDGE_GAIN = 4.0  # of the Laplacian that the networks look at
-MAX_FACES = 4096
+EVIDENCE = 1.5  # sum of likelihoods of the windows around a place from which it is a face: two windows at least
+MARGIN_STEPS = 2  # window sizes to search below the smallest face: its smaller windows are evidence, too
 MAX_SIDE = 1024  # pixels; a search costs in proportion to the area, and blurred lines of large scans are not seen
 
 
-class _Matrix(ctypes.Structure):
-    """nv_matrix_t: m rows of n floats, each row padded to `step`; a picture has one row per pixel."""
-
-    _fields_ = (
-        ("list", ctypes.c_int),
-        ("list_step", ctypes.c_uint),
-        ("n", ctypes.c_int),
-        ("m", ctypes.c_int),
-        ("rows", ctypes.c_int),
-        ("cols", ctypes.c_int),
-        ("step", ctypes.c_int),
-        ("alias", ctypes.c_int),
-        ("v", ctypes.POINTER(ctypes.c_float)),
-    )
-
-
-class _Rect(ctypes.Structure):
-    """nv_rect_t, pixels."""
-
-    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_int), ("width", ctypes.c_int), ("height", ctypes.c_int))
-
-
-class _Position(ctypes.Structure):
-    """nv_face_position_t: nose and chin are points (width and height say nothing)."""
-
-    _fields_ = (
-        ("likelihood", ctypes.c_float),
-        ("face", _Rect),
-        ("left_eye", _Rect),
-        ("right_eye", _Rect),
-        ("nose", _Rect),
-        ("mouth", _Rect),
-        ("chin", _Rect),
-    )
-
-
-_MatrixPointer = ctypes.POINTER(_Matrix)
-
-
 class AnimefaceDetector:
-    """Anime faces with landmarks; the score is the networks' likelihood (.5 is the library's own bar)."""
+    """Anime faces with landmarks.
+
+    The score is ``1 - EVIDENCE / (2 e)``, where e is the sum of the likelihoods of all windows around the face: .5 for
+    the least that counts, towards 1 for a face that is seen at many neighbouring places and sizes. It ranks faces; it
+    is not a probability.
+    """
 
     name = "animeface"
     weights: tuple[str, ...] = (PACKAGE,)  # the networks are compiled into the package's library
 
-    def __init__(self, min_size: int = 0, max_side: int | None = MAX_SIDE) -> None:
+    def __init__(self, min_size: int = 0, max_side: int | None = MAX_SIDE, evidence: float = EVIDENCE) -> None:
         """
         Args:
-            min_size: smallest face to look for, in pixels of the picture (43 is the least the library can do).
-            max_side: detect on a copy whose long side is reduced to this many pixels; None: at full size.
+            min_size: smallest face to report, in pixels of the picture (43 is the least the networks can do). The
+                picture is searched in the smallest copy that still shows it.
+            max_side: search a copy whose long side is reduced to this many pixels; None: as large as min_size asks for.
+            evidence: sum of likelihoods from which a place is a face.
 
         Raises `DetectorError` when the package is missing or another version, or when it does not find a drawn face.
         """
-        self._library = _load_library()
+        self._networks = _tested_networks()
         self._min_size = min_size
         self._max_side = max_side
+        self._evidence = evidence
 
-    def detect(self, rgb: RGB) -> list[Face]:
+    def detect(self, picture: Picture) -> list[Face]:
         """See `FaceDetector.detect`."""
-        check_rgb(rgb)
-        reduced, factor = reduce_picture(rgb, self._max_side)
+        # Reduced by a power of the step between window sizes, so that these stay the same sizes in the picture.
+        steps = max(0, math.floor(math.log(max(self._min_size, WINDOW) / WINDOW, SCALE_STEP)) - MARGIN_STEPS)
+        grey, factor = reduce_to_grey(picture, self._max_side, SCALE_STEP**-steps)
+        smallest = self._min_size * factor / SCALE_STEP**MARGIN_STEPS
         found = []
-        for position in _search(self._library, reduced, _smallest_window(self._min_size * factor)):
-            box = (position.face.x, position.face.y, position.face.width, position.face.height)
-            face = place(box, factor, rgb, position.likelihood, self.name)
-            if face is not None:
-                found.append(
-                    Face(face.x, face.y, face.w, face.h, face.score, face.detector, _landmarks(position, factor))
-                )
+        for cluster in _search(grey, self._networks, smallest, self._evidence):
+            box = (cluster.x, cluster.y, cluster.size, cluster.size)
+            face = place(box, factor, picture, 1 - self._evidence / (2 * cluster.evidence), self.name)
+            if face is not None and cluster.size >= self._min_size * factor:
+                marks = _landmarks(cluster, factor, self._networks)
+                found.append(Face(face.x, face.y, face.w, face.h, face.score, face.detector, marks))
         return in_reading_order(found)
 
 
-def _smallest_window(min_size: float) -> float:
-    """The first window of the library's own sequence of sizes that is not below ``min_size`` pixels.
-
-    Starting elsewhere would move every size, so that the faces found would change with a bar they are all above.
-    """
-    steps = math.ceil(math.log(max(min_size, WINDOW) / WINDOW, SCALE_STEP))
-    return WINDOW * SCALE_STEP**steps
+def _search(grey: RGB, networks: Networks, smallest: float, evidence: float) -> list[Cluster]:
+    clusters = cluster_windows(search_windows(grey, networks, smallest))
+    return keep_apart([cluster for cluster in clusters if cluster.evidence >= evidence])
 
 
-def _landmarks(position: _Position, factor: float) -> tuple[Landmark, ...]:
+def _landmarks(cluster: Cluster, factor: float, networks: Networks) -> tuple[Landmark, ...]:
     """Centres of the eyes' and the mouth's boxes, and the two points, in pixels of the original picture."""
+    best = cluster.best
+    length = float(np.linalg.norm(best.features)) or 1.0
+    parts: Floats = networks.parts(best.features[np.newaxis] / np.float32(length))[0]
 
-    def centre(name: str, box: _Rect) -> Landmark:
-        return Landmark(name, round((box.x + box.width / 2) / factor, 1), round((box.y + box.height / 2) / factor, 1))
+    def point(name: str, column: int) -> Landmark:
+        x, y = (float(parts[column + k]) * best.size for k in (0, 1))
+        return Landmark(name, round((best.x + x) / factor, 1), round((best.y + y) / factor, 1))
 
-    def point(name: str, box: _Rect) -> Landmark:
-        return Landmark(name, round(box.x / factor, 1), round(box.y / factor, 1))
-
-    return (
-        centre("left_eye", position.left_eye),
-        centre("right_eye", position.right_eye),
-        point("nose", position.nose),
-        centre("mouth", position.mouth),
-        point("chin", position.chin),
-    )
-
-
-@contextmanager
-def _matrices(library: ctypes.CDLL, *shapes: tuple[int, int, int]) -> Iterator[list[Any]]:
-    """Zeroed matrices of the library for (channels, rows, columns), freed at the end."""
-    allocated: list[Any] = []
-    try:
-        for shape in shapes:
-            matrix = library.nv_matrix3d_alloc(*shape)
-            if not matrix or not matrix.contents.v:
-                raise MemoryError(f"animeface could not allocate a picture of {shape[2]} x {shape[1]} pixels")
-            allocated.append(matrix)
-            library.nv_matrix_zero(matrix)
-        yield allocated
-    finally:
-        for matrix in allocated:
-            library.nv_matrix_free(ctypes.byref(matrix))
-
-
-def _search(library: ctypes.CDLL, rgb: RGB, smallest_window: float) -> list[_Position]:
-    """All faces in a picture. The library wants BGR floats 0-255, and integrals of the grey and of the edge picture."""
-    height, width = rgb.shape[:2]
-    plain, integral = (1, height, width), (1, height + 1, width + 1)
-    with _matrices(library, (3, height, width), plain, plain, plain, integral, integral) as matrices:
-        bgr, grey, smooth, edge, grey_integral, edge_integral = matrices
-        pixels = np.ctypeslib.as_array(bgr.contents.v, (bgr.contents.m, bgr.contents.step))
-        pixels[: height * width, :3] = rgb.reshape(-1, 3)[:, ::-1]
-        library.nv_gray(grey, bgr)
-        library.nv_gaussian5x5(smooth, 0, grey, 0)
-        library.nv_laplacian1(edge, smooth, EDGE_GAIN)
-        library.nv_integral(grey_integral, grey, 0)
-        library.nv_integral(edge_integral, edge, 0)
-        positions = (_Position * MAX_FACES)()
-        verifiers = (ctypes.c_void_p * 3)(_network(library, "face_01"), _network(library, "face_02"), None)
-        count = library.nv_face_detect(
-            positions,
-            MAX_FACES,
-            grey_integral,
-            edge_integral,
-            ctypes.byref(_Rect(0, 0, width, height)),
-            _network(library, "dir"),
-            _network(library, "face_00"),
-            verifiers,
-            2,
-            _network(library, "parts"),
-            STEP,
-            SCALE_STEP,
-            smallest_window,
-        )
-    return list(positions[:count])
-
-
-def _network(library: ctypes.CDLL, name: str) -> int:
-    """The address of one of the networks that are compiled into the library."""
-    return ctypes.addressof(ctypes.c_char.in_dll(library, f"nv_face_mlp_{name}"))
+    # Eyes and mouth are x, y and half their width and height; nose and chin are x, y. The right eye comes first.
+    return (point("left_eye", 4), point("right_eye", 0), point("nose", 8), point("mouth", 10), point("chin", 14))
 
 
 @functools.cache
-def _load_library() -> ctypes.CDLL:
-    """The C library inside the animeface package, with its functions declared, tested on a drawn face."""
-    try:
-        version = metadata.version("animeface")
-        from animeface import _nvxs
-
-        # The wrapper is linked against the library, so the library's functions are found through the wrapper's file.
-        library = ctypes.CDLL(_nvxs.__file__)
-        _declare(library)
-    except (ImportError, OSError, AttributeError) as error:
-        raise DetectorError(f"The animeface detector cannot be loaded ({error}): run pip install {PACKAGE}") from error
-    if f"animeface=={version}" != PACKAGE:
-        raise DetectorError(f"animeface {version} is installed, but only {PACKAGE} is known: pip install {PACKAGE}")
-    found = _search(library, draw_test_face(), WINDOW)
-    if len(found) != 1 or found[0].likelihood < 0.9:
+def _tested_networks() -> Networks:
+    """The networks, after they found a drawn face."""
+    networks = load_networks()
+    grey = np.asarray(cv2.cvtColor(draw_test_face(), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    if len(_search(grey, networks, WINDOW, EVIDENCE)) != 1:
         raise DetectorError(
             "animeface does not find the drawn test face, so it would silently find nothing: reinstall it with "
             f"pip install --force-reinstall --no-deps {PACKAGE}, or set the detector to lbp."
         )
-    return library
-
-
-def _declare(library: ctypes.CDLL) -> None:
-    """Tell ctypes the C signatures (nvxs-1.0.2: nv_core.h, nv_ip.h, nv_face.h)."""
-    integer, number, pointer = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
-    library.nv_matrix3d_alloc.argtypes = [integer, integer, integer]
-    library.nv_matrix3d_alloc.restype = _MatrixPointer
-    library.nv_matrix_free.argtypes = [ctypes.POINTER(_MatrixPointer)]
-    library.nv_matrix_free.restype = None
-    library.nv_matrix_zero.argtypes = [_MatrixPointer]
-    library.nv_gray.argtypes = [_MatrixPointer, _MatrixPointer]
-    library.nv_gaussian5x5.argtypes = [_MatrixPointer, integer, _MatrixPointer, integer]
-    library.nv_laplacian1.argtypes = [_MatrixPointer, _MatrixPointer, number]
-    library.nv_integral.argtypes = [_MatrixPointer, _MatrixPointer, integer]
-    for name in ("nv_matrix_zero", "nv_gray", "nv_gaussian5x5", "nv_laplacian1", "nv_integral"):
-        getattr(library, name).restype = None
-    library.nv_face_detect.argtypes = [
-        ctypes.POINTER(_Position),
-        integer,
-        _MatrixPointer,
-        _MatrixPointer,
-        ctypes.POINTER(_Rect),
-        pointer,
-        pointer,
-        ctypes.POINTER(pointer),
-        integer,
-        pointer,
-        number,
-        number,
-        number,
-    ]
-    library.nv_face_detect.restype = integer
+    return networks
 
 
 def draw_test_face(size: int = 192) -> RGB:

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
-from models.faces.detector import RGB, Face, FaceDetector, in_reading_order, iou
-
-SAME_FACE = 0.3  # IoU from which two detectors mean the same face
+from models.faces.detector import SAME_FACE, Face, FaceDetector, Picture, in_reading_order, iou
 
 
 class CombinedDetector:
@@ -22,9 +20,9 @@ class CombinedDetector:
         self._second = second
         self._keep = keep
 
-    def detect(self, rgb: RGB) -> list[Face]:
+    def detect(self, picture: Picture) -> list[Face]:
         """See `FaceDetector.detect`."""
-        return self.merge(self._first.detect(rgb), self._second.detect(rgb))
+        return self.merge(self._first.detect(picture), self._second.detect(picture))
 
     def merge(self, first: list[Face], second: list[Face]) -> list[Face]:
         """Merge the two detectors' faces of one picture, in reading order."""

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 RGB = npt.NDArray[np.uint8]
+Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey
+
+SAME_FACE = 0.3  # IoU from which two boxes mean the same face
 
 
 class Landmark(NamedTuple):
@@ -46,8 +49,12 @@ class FaceDetector(Protocol):
     def weights(self) -> tuple[str, ...]:
         """Digests or versions of everything learned that the result depends on: part of a cache key."""
 
-    def detect(self, rgb: RGB) -> list[Face]:
-        """Faces of an (H, W, 3) uint8 RGB picture, in reading order. Raises ValueError for another shape or dtype."""
+    def detect(self, picture: Picture) -> list[Face]:
+        """Faces of an (H, W, 3) RGB or (H, W) grey uint8 picture, in reading order.
+
+        lbp and animeface look at grey alone; a network of the user's gets a grey picture as three equal channels.
+        Raises ValueError for another shape or dtype.
+        """
 
 
 class DetectorError(RuntimeError):
@@ -60,6 +67,14 @@ def check_rgb(rgb: RGB) -> None:
         raise ValueError(f"a picture must be a non-empty (H, W, 3) uint8 array, not {rgb.shape} {rgb.dtype}")
 
 
+def check_picture(picture: Picture) -> None:
+    """Raise ValueError unless the picture is a non-empty (H, W, 3) or (H, W) uint8 array."""
+    if picture.ndim != 2:
+        check_rgb(picture)
+    elif picture.dtype != np.uint8 or 0 in picture.shape:
+        raise ValueError(f"a grey picture must be a non-empty (H, W) uint8 array, not {picture.shape} {picture.dtype}")
+
+
 def in_reading_order(faces: Iterable[Face]) -> list[Face]:
     """Sort by the box centre, top to bottom, then left to right.
 
@@ -68,28 +83,42 @@ def in_reading_order(faces: Iterable[Face]) -> list[Face]:
     return sorted(faces, key=lambda f: (2 * f.y + f.h, 2 * f.x + f.w, f.w, f.h))
 
 
-def reduce_picture(rgb: RGB, max_side: int | None) -> tuple[RGB, float]:
-    """The picture with its long side at most ``max_side`` pixels, and its size relative to the original (at most 1)."""
-    height, width = rgb.shape[:2]
-    if max_side is None or max(height, width) <= max_side:
-        return rgb, 1.0
-    factor = max_side / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    reduced = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, dtype=np.uint8), factor
+def reduce_to_grey(picture: Picture, max_side: int | None, factor: float = 1.0) -> tuple[Picture, float]:
+    """The picture in grey, (h, w) uint8, and its size relative to the original (at most 1).
+
+    It is reduced by ``factor``, and further where its long side would be more than ``max_side`` pixels; never enlarged.
+    Raises ValueError for what is no picture.
+    """
+    check_picture(picture)
+    height, width = picture.shape[:2]
+    factor = min(factor, 1.0, (max_side or max(height, width)) / max(height, width))
+    if picture.ndim == 3:
+        picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return picture, factor
 
 
 def iou(a: Face, b: Face) -> float:
     """Intersection over union of two boxes, 0 to 1."""
+    shared = _shared_area(a, b)
+    return shared / (a.w * a.h + b.w * b.h - shared)
+
+
+def share_inside(face: Face, box: Face) -> float:
+    """Which part of the face's area lies within the box, 0 to 1."""
+    return _shared_area(face, box) / (face.w * face.h)
+
+
+def _shared_area(a: Face, b: Face) -> int:
     width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
     height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / (a.w * a.h + b.w * b.h - width * height)
+    return max(0, width) * max(0, height)
 
 
 def place(
-    box: tuple[float, float, float, float], factor: float, picture: RGB, score: float, detector: str
+    box: tuple[float, float, float, float], factor: float, picture: Picture, score: float, detector: str
 ) -> Face | None:
     """A face from a box in a copy reduced by ``factor``: scaled back, rounded, clipped to the picture.
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import cv2
 
-from models.faces.detector import RGB, DetectorError, Face, check_rgb, in_reading_order, place, reduce_picture
+from models.faces.detector import DetectorError, Face, Picture, in_reading_order, place, reduce_to_grey
+from models.faces.lbp_search import NEIGHBOURS, search_cascade
 from models.weights import read_weight
 
 WINDOW = 24  # pixels: the size of face the cascade was trained at, so the smallest it can see
-SCALE_STEP = 1.1
-NEIGHBOURS = 5  # raw hits that must agree before they count as a face
+SCALE_STEP = 1.1  # of a glimpse
+DENSE = 2  # how much finer the picture is kept than the smallest face needs: the second look is a close one
+ROUNDING = 0.04  # of a window: sizes are searched in steps of 5 %
 TIGHT = 0.75  # side of the reported box relative to the cascade's; see LBPDetector
 
 
@@ -39,8 +41,9 @@ class LBPDetector:
         """
         Args:
             xml: the cascade file's bytes.
-            min_size: smallest box to report, in pixels of the picture (18 is the least the cascade can do).
-            max_side: detect on a copy whose long side is reduced to this many pixels; None: at full size.
+            min_size: smallest box to report, in pixels of the picture (18 is the least the cascade can do). The picture
+                is searched in the smallest copy that still shows it.
+            max_side: search a copy whose long side is reduced to this many pixels; None: as large as min_size asks for.
         """
         self._xml = xml.decode("ascii")
         self._min_size = min_size
@@ -54,20 +57,22 @@ class LBPDetector:
         """With the registered cascade, checked; raises `models.weights.WeightError` when it is missing or damaged."""
         return cls(read_weight("lbpcascade-animeface", folders), min_size, max_side)
 
-    def detect(self, rgb: RGB) -> list[Face]:
+    def detect(self, picture: Picture) -> list[Face]:
         """See `FaceDetector.detect`."""
-        check_rgb(rgb)
-        reduced, factor = reduce_picture(rgb, self._max_side)
-        smallest = max(WINDOW, round(self._min_size * factor / TIGHT))
-        grey = cv2.equalizeHist(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY))
-        boxes, counts = self._classifier().detectMultiScale2(
-            grey, scaleFactor=SCALE_STEP, minNeighbors=NEIGHBOURS, minSize=(smallest, smallest)
-        )
+        grey, factor = reduce_to_grey(picture, self._max_side, DENSE * WINDOW * TIGHT / max(self._min_size, 1))
+        smallest = max(WINDOW, self._min_size * factor / TIGHT)
         found = [
-            place(_tighten(*map(int, box)), factor, rgb, 1 - NEIGHBOURS / (2 * int(count)), self.name)
-            for box, count in zip(boxes, counts, strict=True)
+            place(_tighten(*box), factor, picture, 1 - NEIGHBOURS / (2 * max(hits, NEIGHBOURS)), self.name)
+            for box, hits in search_cascade(self._classifier(), grey, smallest)
+            if box[2] >= smallest * (1 - ROUNDING)
         ]
         return in_reading_order(face for face in found if face is not None)
+
+    def glimpse(self, piece: Picture) -> list[Face]:
+        """Every box of a small grey piece (h, w) uint8 that two raw hits agree on: for faces that are known of."""
+        boxes, _ = self._classifier().detectMultiScale2(piece, scaleFactor=SCALE_STEP, minNeighbors=1)
+        placed = (place(_tighten(*map(float, box)), 1.0, piece, 0.0, self.name) for box in boxes)
+        return in_reading_order(face for face in placed if face is not None)
 
     def _classifier(self) -> cv2.CascadeClassifier:
         if not hasattr(self._local, "classifier"):
@@ -88,6 +93,6 @@ def _parse_cascade(xml: str) -> cv2.CascadeClassifier:
     return classifier
 
 
-def _tighten(x: int, y: int, w: int, h: int) -> tuple[float, float, float, float]:
+def _tighten(x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
     """The reported box: the cascade's, shrunk about its centre."""
     return x + w * (1 - TIGHT) / 2, y + h * (1 - TIGHT) / 2, w * TIGHT, h * TIGHT

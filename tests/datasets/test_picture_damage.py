@@ -53,7 +53,7 @@ FILES = {
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged header may promise a picture just below the limit: keep the memory for it small."""
-    monkeypatch.setattr("datasets.pictures.MAX_PIXELS", 200_000)
+    monkeypatch.setattr("datasets.pictures.checks.MAX_PIXELS", 200_000)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
 
 

@@ -93,9 +93,9 @@ def test_a_header_is_refused_where_pillow_would_only_warn() -> None:
 
 
 def test_honest_sizes_are_below_the_limit(monkeypatch: pytest.MonkeyPatch, quarters: np.ndarray) -> None:
-    monkeypatch.setattr("datasets.pictures.MAX_PIXELS", 32 * 48)
+    monkeypatch.setattr("datasets.pictures.checks.MAX_PIXELS", 32 * 48)
     assert decode_picture(encode_png(quarters)).rgb.shape == (32, 48, 3)
-    monkeypatch.setattr("datasets.pictures.MAX_PIXELS", 32 * 48 - 1)
+    monkeypatch.setattr("datasets.pictures.checks.MAX_PIXELS", 32 * 48 - 1)
     assert defect_of(encode_png(quarters)) is Defect.BOMB
 
 
@@ -127,14 +127,14 @@ def test_an_animation_whose_second_frame_is_broken_is_an_unreadable_picture(
 def test_lossless_formats_give_their_pixels(file_format: str, quarters: np.ndarray, encode: Encode) -> None:
     picture = decode_picture(encode(quarters, file_format))
     assert np.array_equal(picture.rgb, quarters)
-    assert picture.format == file_format
+    assert picture.facts.format == file_format
 
 
 def test_cmyk_jpeg(quarters: np.ndarray, encode: Encode) -> None:
     cmyk = np.array([[[0, 255, 255, 0], [255, 0, 255, 0]], [[255, 255, 0, 0], [0, 0, 0, 255]]], np.uint8)
     image = Image.fromarray(cmyk.repeat(16, axis=0).repeat(16, axis=1), mode="CMYK")
     picture = decode_picture(encode(image, "JPEG", quality=98))
-    assert picture.mode == "CMYK"
+    assert picture.facts.mode == "CMYK"
     corners = picture.rgb[[4, 4, -4, -4], [4, -4, 4, -4]].astype(int)
     assert np.abs(corners - [[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]]).max() < 8
 
@@ -209,7 +209,7 @@ def test_exif_orientation_is_applied(orientation: int, file_format: str, quarter
     picture = decode_picture(data)
     assert picture.rgb.shape == quarters.shape
     assert np.abs(picture.rgb.astype(int) - quarters).max() <= 10
-    assert picture.oriented == (orientation != 1)
+    assert picture.facts.oriented == (orientation != 1)
 
 
 def lab_profile() -> bytes:
@@ -227,7 +227,7 @@ def test_icc_profile_changes_colours(mode: str, quarters: np.ndarray, encode: En
     image = Image.fromarray(quarters)
     image = image.quantize(4) if mode == "P" else image.convert(mode)
     picture = decode_picture(encode(image, "PNG", icc_profile=swapped_profile()))
-    assert picture.icc
+    assert picture.facts.icc
     assert np.abs(picture.rgb.astype(int) - quarters[:, :, ::-1]).max() <= 6
 
 
@@ -235,12 +235,12 @@ def test_icc_profile_changes_colours(mode: str, quarters: np.ndarray, encode: En
 def test_an_unusable_profile_is_passed_over(profile: bytes, quarters: np.ndarray, encode: Encode) -> None:
     picture = decode_picture(encode(quarters, "PNG", icc_profile=profile))
     assert np.array_equal(picture.rgb, quarters)
-    assert not picture.icc
+    assert not picture.facts.icc
 
 
 def test_the_bytes_say_the_format_not_a_name(quarters: np.ndarray, encode: Encode) -> None:
-    assert decode_picture(encode(quarters, "WEBP", lossless=True)).format == "WEBP"
-    assert decode_picture(encode(quarters, "JPEG")).format == "JPEG"
+    assert decode_picture(encode(quarters, "WEBP", lossless=True)).facts.format == "WEBP"
+    assert decode_picture(encode(quarters, "JPEG")).facts.format == "JPEG"
 
 
 def test_first_page_of_a_tiff(quarters: np.ndarray, encode: Encode) -> None:

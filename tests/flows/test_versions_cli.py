@@ -40,7 +40,7 @@ def test_diff_names_the_threshold_and_the_items(
     assert "little@v1 -> little@v2" in said.out
     assert "clean.min_blur" in said.out
     for name, blur in versions.items():
-        assert f"  {name} removed: blur {blur:.6g} against clean.min_blur 60 -> " in said.out
+        assert f"  {name} removed: blur {blur:.6g} against clean.min_blur 0.3 -> " in said.out
     assert "do not say why" not in said.out
     assert kaobako("versions", "diff", "little", "--store", store).out == said.out  # the newest against its parent
     short = kaobako("versions", "diff", "little", "--store", store, "--limit", 0)
@@ -109,9 +109,9 @@ def test_why_says_since_when(kaobako: Callable[..., Any], versions: dict[str, fl
     traces = json.loads(kaobako("versions", "why", name, "--store", store, "--json").out)
     assert [trace["verdict"] for trace in traces] == ["published", "dropped by clean: blurred"]
     assert [trace["cause"] for trace in traces] == [None, "threshold"]
-    assert f"blur {blur:.6g} >= 60" in next(s["why"] for s in traces[0]["stages"] if s["stage"] == "clean")
+    assert f"blur {blur:.6g} >= 0.3" in next(s["why"] for s in traces[0]["stages"] if s["stage"] == "clean")
     said = kaobako("versions", "why", name, "--store", store)
-    assert f"changed here: {name} removed: blur {blur:.6g} against clean.min_blur 60 -> " in said.out
+    assert f"changed here: {name} removed: blur {blur:.6g} against clean.min_blur 0.3 -> " in said.out
 
 
 def test_why_lists_what_people_said(

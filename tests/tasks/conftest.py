@@ -62,6 +62,8 @@ class Watch:
     def waiting_for(self, holder: dict[str, Any]) -> None:
         self.waited.append(holder)
 
+    def metadata_read(self, name: str, done: int, total: int) -> None: ...
+
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         self.measured[stage] = to_measure
 

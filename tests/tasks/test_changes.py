@@ -18,6 +18,7 @@ from datasets.decisions import append_decisions
 from datasets.pictures import decode_picture
 from datasets.store import Store
 from flows.recipe import make_recipe
+from tasks import clean
 from tasks.build import BuildResult
 from tasks.changes import CHECKED_FILE, Changes, look_for_changes
 from tasks.plan import BuildPlan
@@ -125,7 +126,7 @@ def test_a_change_of_metadata_is_noticed(source: Path, build: Build, look: Look)
 
 def test_a_changed_recipe_is_named_by_its_key(source: Path, build: Build, look: Look) -> None:
     build()
-    assert look(**{"clean.min_blur": 70.0}).reasons == ("the recipe: clean.min_blur 60.0 -> 70.0",)
+    assert look(**{"clean.min_blur": 0.4}).reasons == ("the recipe: clean.min_blur 0.3 -> 0.4",)
 
 
 def test_a_decision_is_noticed(source: Path, build: Build, look: Look, store: Store) -> None:
@@ -143,7 +144,7 @@ def test_another_stage_version_and_other_weights_are_noticed(
         (replace(stage, version=7) if stage.name == "clean" else stage, params) for stage, params in plan().stages
     ]
     found = look_for_changes(replace(plan(), stages=tuple(stages)), store)
-    assert found.reasons == ("the stage clean: version 1 is 7 now",)
+    assert found.reasons == (f"the stage clean: version {clean.STAGE_VERSION} is 7 now",)
     stages = [
         (replace(stage, weights=lambda *_: {"net": "abc"}) if stage.name == "clean" else stage, params)
         for stage, params in plan().stages

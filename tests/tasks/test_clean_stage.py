@@ -24,6 +24,16 @@ from tasks.stage import Shard
 Draw = Callable[..., np.ndarray]
 
 
+OFF_BY_DEFAULT = (
+    "max_black_share",
+    "max_white_share",
+    "max_bars",
+    "max_aspect",
+    "min_native_scale",
+    "min_jpeg_quality",
+)
+
+
 def judge(store: Store, drawn: list[np.ndarray], **params: Any) -> list[str | None]:
     rows = [
         {
@@ -31,8 +41,9 @@ def judge(store: Store, drawn: list[np.ndarray], **params: Any) -> list[str | No
             "crop_blob": store.blobs.put(encode_png(p)),
             "box_w": p.shape[1],
             "box_h": p.shape[0],
+            "jpeg_quality": None if k % 2 else 55.0,
         }
-        for p in drawn
+        for k, p in enumerate(drawn)
     ]
     items = pa.Table.from_pylist(rows)
     facts = clean.measure(Shard(items, store, store.root), CleanParams().for_measure())
@@ -74,6 +85,7 @@ def test_each_fault_by_its_name(store: Store, draw: Draw, seed: int) -> None:
 def test_every_threshold_off_keeps_everything(store: Store, draw: Draw) -> None:
     faults = [grey_of(draw(0)), np.zeros((20, 20, 3), np.uint8), draw(1)[:1]]
     off = dict.fromkeys(("min_tint_residual", "min_colours", "min_blur", "min_contrast"), 0)
+    assert all(getattr(CleanParams(), name) is None for name in OFF_BY_DEFAULT)
     assert judge(store, faults, min_side=1, **off) == [None, None, None]
 
 
@@ -82,3 +94,46 @@ def test_one_decode_per_picture(store: Store, draw: Draw, monkeypatch: pytest.Mo
     monkeypatch.setattr(pictures, "decode_picture", decode)
     judge(store, [draw(k) for k in range(4)])
     assert decode.call_count == 4
+
+
+def test_the_rules_that_are_off_by_default(store: Store, draw: Draw) -> None:
+    picture = draw(0, 160, 160)
+    boxed, dark, pale = picture.copy(), picture.copy(), picture.copy()
+    boxed[:16], boxed[-16:] = 0, 0
+    dark[30:130, 30:130], pale[30:130, 30:130] = 0, 255
+    large = np.asarray(cv2.resize(picture[:80, :80], None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4), np.uint8)
+    sound_and = [picture, boxed, picture[:100], dark, pale, large]
+    assert judge(store, sound_and) == [None] * 6
+    assert judge(store, sound_and, max_bars=0.02) == [None, "bars", None, None, None, None]
+    assert judge(store, sound_and, max_aspect=1.5) == [None, None, "aspect", None, None, None]
+    assert judge(store, sound_and, max_black_share=0.35) == [None, None, None, "black", None, None]
+    assert judge(store, sound_and, max_white_share=0.35) == [None, None, None, None, "white", None]
+    assert judge(store, sound_and, min_native_scale=0.7) == [None, None, None, None, None, "enlarged"]
+
+
+def test_the_quality_of_the_source_counts_only_where_the_source_is_a_jpeg(store: Store, draw: Draw) -> None:
+    drawn = [draw(0), draw(1)]  # 55, and null
+    assert judge(store, drawn, min_jpeg_quality=60) == ["jpeg_quality", None]
+    assert judge(store, drawn, min_jpeg_quality=55) == [None, None]
+
+
+def test_soft_pastel_art_of_low_contrast_stays_and_its_blurred_copy_goes(store: Store, draw: Draw) -> None:
+    for seed in range(3):
+        pastel = (draw(seed, 256, 256) * 0.25 + 185).astype(np.uint8)
+        blurred = np.asarray(cv2.GaussianBlur(pastel, (0, 0), 2), np.uint8)
+        assert judge(store, [pastel, jpeg(pastel), jpeg(blurred)]) == [None, None, "blurred"]
+
+
+def test_a_threshold_of_the_old_scale_is_refused_not_obeyed() -> None:
+    for old in ({"min_blur": 60.0}, {"min_tint_residual": 2.5}):
+        with pytest.raises(ValueError, match="less than or equal to 1"):
+            CleanParams(**old)
+
+
+def test_measures_of_pixels_in_memory_are_those_of_their_blob(store: Store, draw: Draw) -> None:
+    picture = draw(3)
+    row = {INPUT: digest_pixels(picture), "crop_blob": store.blobs.put(encode_png(picture))}
+    facts = clean.measure(Shard(pa.Table.from_pylist([row]), store, store.root), CleanParams().for_measure())
+    in_memory = clean.measure_pixels(picture, CleanParams().for_measure())
+    assert facts.table.to_pylist() == [{INPUT: row[INPUT], **in_memory}]
+    assert set(in_memory) == set(clean.FACTS.names[1:])

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from datasets.cache import INPUT
-from datasets.digests import digest_file, digest_pixels
+from datasets.digests import digest_bytes, digest_file, digest_pixels
 from datasets.pictures import decode_picture
 from datasets.store import Store
 from datasets.thumbnails import ThumbnailFolder, encode_thumbnail
 from models.faces.detector import Face, Landmark, in_reading_order
-from tasks import crop
+from models.hashing import hash_picture
+from models.weights import WeightError
+from tasks import crop, detection
 from tasks.build import BuildResult
 from tasks.crop import CropParams, crop_blobs
 from tasks.stage import Shard
@@ -47,7 +49,7 @@ class FakeDetector:
 def source(
     tmp_path: Path, draw: Callable[..., np.ndarray], png: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    monkeypatch.setattr(crop, "load_detector", lambda *arguments: FakeDetector())
+    monkeypatch.setattr(detection, "load_detector", lambda *arguments: FakeDetector())
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "a.png").write_bytes(png(draw(0, 240, 200)))
@@ -60,7 +62,14 @@ def rows_of(result: BuildResult) -> dict[str, dict[str, Any]]:
     return {row["crop_id"] or row["post_id"]: row for row in rows}
 
 
-FACE = {"crop.method": "face", "crop.min_face": 1, "crop.min_size": 1, "clean.min_blur": 0, "dedup.near": False}
+FACE = {
+    "crop.method": "face",
+    "crop.min_face": 1,
+    "crop.min_size": 1,
+    "clean.min_blur": 0,
+    "clean.min_tint_residual": 0,
+    "dedup.near": False,  # nothing but this stage drops crops
+}
 
 
 def test_crops_are_numbered_in_reading_order_and_cut_where_they_say(source: Path, build: Build, store: Store) -> None:
@@ -90,6 +99,7 @@ def test_a_picture_without_a_face_is_one_row_of_the_ledger(source: Path, build: 
         ({"crop.min_face": 50}, {"a.png#0": "face_too_small"}),
         ({"crop.min_score": 0.5}, {"a.png#2": "unsure_face"}),
         ({"crop.min_size": 120}, {"a.png#0": "too_small", "a.png#1": "too_small"}),
+        ({"crop.max_faces": 1}, {}),
     ],
 )
 def test_thresholds_without_opening_anything(
@@ -113,7 +123,7 @@ def test_files_of_equal_bytes_are_cut_once_and_listed_each(source: Path, build: 
 def test_whole_takes_the_picture_as_it_is_and_needs_no_detector(
     source: Path, build: Build, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crop, "load_detector", lambda *arguments: pytest.fail("a detector was loaded"))
+    monkeypatch.setattr(detection, "load_detector", lambda *arguments: pytest.fail("a detector was loaded"))
     row = rows_of(build())["a.png#0"]
     assert [row[f"box_{name}"] for name in "xywh"] == [0, 0, 240, 200]
     pixels = decode_picture(store.blobs.path(row["blob"]).read_bytes()).rgb
@@ -229,3 +239,223 @@ def test_crop_blobs_of_a_table_in_pieces(source: Path, store: Store) -> None:
         lengths = [len(blobs) for blobs in crop_blobs(table).to_pylist()]
         assert lengths == [0, 3, 0][3 - len(table) :]
     assert crop_blobs(facts)[1].as_py() == [entry["crop_blob"] for entry in facts["crops"][1].as_py()]
+
+
+# ---- marks -----------------------------------------------------------------------------------------------------------
+
+CROWD = [
+    Face(0, 10, 60, 60, 0.9, "fake"),  # at the left border
+    Face(90, 60, 80, 80, 0.9, "fake"),
+    Face(115, 80, 30, 30, 0.9, "fake"),  # inside the one before
+    Face(172, 70, 40, 40, 0.9, "fake"),
+]
+
+
+@pytest.fixture
+def crowd(source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(FakeDetector, "detect", lambda self, rgb: CROWD if rgb.shape[1] > rgb.shape[0] else [])
+    return source
+
+
+def test_faces_are_marked_and_counted(crowd: Path, store: Store) -> None:
+    facts = crop.measure(shard(store, crowd, ["a.png"]), CropParams().for_measure()).table
+    crops = facts["crops"][0].as_py()
+    assert [entry["face_cut"] for entry in crops] == [True, False, False, False]
+    assert [entry["face_inside"] for entry in crops] == [False, False, True, False]
+    for entry in crops:
+        centres = [(face.x + face.w / 2, face.y + face.h / 2) for face in CROWD]
+        x, y, side = entry["box_x"], entry["box_y"], entry["box_w"]
+        inside = [x <= cx < x + side and y <= cy < y + side for cx, cy in centres]
+        assert entry["faces_in_crop"] == sum(inside)
+    assert [entry["faces_in_crop"] for entry in crops] == [1, 3, 2, 1]
+    assert {entry["roll"] for entry in crops} == {None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropped"),
+    [
+        ({}, {"a.png#2": "face_inside_another"}),
+        ({"crop.drop_inside": False}, {}),
+        ({"crop.drop_cut": True, "crop.drop_inside": False}, {"a.png#0": "face_cut_off"}),
+        ({"crop.max_faces": 2, "crop.drop_inside": False}, {"a.png#1": "several_faces"}),
+        ({"crop.max_faces": 1}, {"a.png#1": "several_faces", "a.png#2": "face_inside_another"}),
+    ],
+)
+def test_marks_drop_what_the_recipe_does_not_want(
+    crowd: Path, build: Build, changes: dict[str, Any], dropped: dict[str, str]
+) -> None:
+    build(**FACE)
+    result = build(**{**FACE, **changes})
+    assert result.opened["crop"] == 0
+    rows = rows_of(result)
+    assert {name: row["reason"] for name, row in rows.items() if row.get("reason") not in (None, "no_face")} == dropped
+    if dropped == {"a.png#1": "several_faces"}:
+        row = rows["a.png#1"]
+        assert (row["measurement"], row["value"], row["threshold"]) == ("faces_in_crop", 3, 2)
+
+
+# ---- methods ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "top"), [("centre", 50), ("top", 0)])
+def test_square_takes_the_largest_square_and_needs_no_detector(
+    source: Path, build: Build, store: Store, monkeypatch: pytest.MonkeyPatch, at: str, top: int
+) -> None:
+    monkeypatch.setattr(detection, "load_detector", lambda *arguments: pytest.fail("a detector was loaded"))
+    rows = rows_of(build(**{**FACE, "crop.method": "square", "crop.square_at": at}))
+    assert [rows["a.png#0"][f"box_{name}"] for name in "xywh"] == [20, 0, 200, 200]
+    assert [rows["none.png#0"][f"box_{name}"] for name in "xywh"] == [0, top, 100, 100]
+    picture = decode_picture((source / "none.png").read_bytes()).rgb
+    pixels = decode_picture(store.blobs.path(rows["none.png#0"]["blob"]).read_bytes()).rgb
+    assert np.array_equal(pixels, picture[top : top + 100])
+
+
+def test_align_turns_faces_with_eyes_and_leaves_others(
+    source: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tilted = (Landmark("left_eye", 150.0, 80.0), Landmark("right_eye", 110.0, 60.0))
+    level = (Landmark("left_eye", 50.0, 50.0), Landmark("right_eye", 30.0, 50.0))
+    faces = [
+        Face(100, 50, 60, 60, 0.9, "fake", tilted),
+        Face(20, 30, 40, 40, 0.9, "fake", level),
+        Face(20, 120, 40, 40, 0.9, "fake"),
+    ]
+    monkeypatch.setattr(FakeDetector, "detect", lambda self, rgb: faces)
+    names = shard(store, source, ["a.png"])
+    aligned = crop.measure(names, CropParams(method="align").for_measure()).table["crops"][0].as_py()
+    upright = crop.measure(names, CropParams(method="face").for_measure()).table["crops"][0].as_py()
+    assert aligned[0]["roll"] == pytest.approx(26.565, abs=1e-3)
+    assert (aligned[1]["roll"], aligned[2]["roll"]) == (0.0, None)
+    assert aligned[0]["pixel_digest"] != upright[0]["pixel_digest"]
+    assert [entry["pixel_digest"] for entry in aligned[1:]] == [entry["pixel_digest"] for entry in upright[1:]]
+    assert [entry["box_w"] for entry in aligned] == [entry["box_w"] for entry in upright]
+    assert (aligned[0]["face_x"], aligned[0]["landmarks"][0]["x"]) == (100, 150.0)  # in the picture as it is
+
+
+def test_pad_lays_a_colour_beyond_the_edge(source: Path, build: Build, store: Store) -> None:
+    far = {"crop.up": 3.0, "crop.down": 3.0, "crop.side": 3.0, "crop.edge": "pad", "crop.edge_colour": "#0a0b0c"}
+    row = rows_of(build(**{**FACE, **far}))["a.png#1"]
+    pixels = decode_picture(store.blobs.path(row["blob"]).read_bytes()).rgb
+    assert pixels.shape == (350, 350, 3)
+    assert (pixels[0] == (10, 11, 12)).all() and (pixels[:, -1] == (10, 11, 12)).all()
+    picture = decode_picture((source / "a.png").read_bytes()).rgb
+    left, top = -row["box_x"], -row["box_y"]
+    assert np.array_equal(pixels[top : top + 200, left : left + 240], picture)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"detector": "onnx"}, "detector_file"),
+        ({"method": "align", "detector": "lbp"}, "eyes"),
+        ({"method": "align", "detector": "onnx", "detector_file": "x.onnx"}, "eyes"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused_at_once(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        CropParams.model_validate(values)
+    CropParams.model_validate({**values, "method": "whole"})  # where nothing is searched they do not matter
+
+
+def test_a_network_is_known_by_its_bytes(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    params = CropParams(detector="onnx", detector_file=str(path))
+    with pytest.raises(WeightError, match="detector_file"):
+        crop.name_weights(params, store)
+    path.write_bytes(b"one")
+    first = crop.name_weights(params, store)
+    path.write_bytes(b"two")
+    assert crop.name_weights(params, store) != first == {"detector": digest_bytes(b"one")}
+
+
+def test_a_network_is_handed_to_the_detector(source: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(*arguments: Any, **named: Any) -> FakeDetector:
+        asked.append((arguments[0], named))
+        return FakeDetector()
+
+    monkeypatch.setattr(detection, "load_detector", load)
+    params = CropParams(detector="onnx", detector_file="nets/face.onnx")
+    crop.measure(shard(store, source, ["a.png"]), params.for_measure())
+    assert asked == [("onnx", {"model": Path("nets/face.onnx")})]
+
+
+# ---- large pictures --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(source: Path, draw: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Two JPEGs of 1200 pixels, one with a face at (400, 200); the sizes at which pictures are decoded."""
+    seen: list[tuple[int, int]] = []
+
+    def detect(self: FakeDetector, rgb: np.ndarray) -> list[Face]:
+        return [Face(100, 50, 75, 75, 0.9, "fake", (EYE,))] if rgb.shape[1] > rgb.shape[0] else []
+
+    def note(self: ImageFile.ImageFile) -> Any:
+        if self.tile:
+            seen.append(self.size)
+        return original(self)
+
+    for name, size in (("face.jpg", (1200, 1000)), ("none.jpg", (1000, 1200))):
+        Image.fromarray(draw(0, *size)).save(source / name, quality=92, icc_profile=None)
+    original = ImageFile.ImageFile.load
+    monkeypatch.setattr(FakeDetector, "detect", detect)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", note)
+    return seen
+
+
+def test_full_colour_is_decoded_only_of_pictures_with_a_face_and_once(
+    source: Path, store: Store, large: list[tuple[int, int]]
+) -> None:
+    params = CropParams(search_face=208).for_measure()
+    facts = crop.measure(shard(store, source, ["face.jpg", "none.jpg"]), params)
+    face = facts.table["crops"][0].as_py()[0]
+    assert large == [(300, 250), (1200, face["box_y"] + face["box_h"]), (250, 300)]
+    assert facts.opened == 2
+    assert [face[f"face_{name}"] for name in "xywh"] == [400, 200, 300, 300]
+    assert face["landmarks"] == [{"name": "left_eye", "x": 520.0, "y": 240.0}]
+    x, y, w, h = (face[f"box_{name}"] for name in "xywh")
+    whole = decode_picture((source / "face.jpg").read_bytes()).rgb
+    assert face["pixel_digest"] == digest_pixels(whole[y : y + h, x : x + w])
+    assert thumbnail_names(store) == {face["pixel_digest"], digest_file(source / "none.jpg")}
+
+
+def test_facts_of_the_file(source: Path, store: Store, large: list[tuple[int, int]]) -> None:
+    (source / "cut.jpg").write_bytes((source / "face.jpg").read_bytes()[:20_000])
+    (source / "moving.gif").write_bytes(b"")
+    frames = [Image.new("L", (9, 9), k) for k in (0, 99)]
+    frames[0].save(source / "moving.gif", save_all=True, append_images=frames[1:], duration=50)
+    names = ["face.jpg", "a.png", "cut.jpg", "moving.gif"]
+    params = CropParams(search_face=208).for_measure()
+    rows = crop.measure(shard(store, source, names), params).table.drop_columns(["crops"]).to_pylist()
+    assert [row["true_format"] for row in rows] == ["JPEG", "PNG", None, "GIF"]
+    assert [row["defect"] for row in rows] == [None, None, "truncated", "animated"]
+    assert [(row["mode"], row["bits"], row["frames"]) for row in rows[:2]] == [("RGB", 8, 1)] * 2
+    assert rows[3]["frames"] == 2
+    assert rows[0]["jpeg_quality"] == pytest.approx(92, abs=1)
+    assert rows[1]["jpeg_quality"] is None
+    assert (rows[0]["alpha_share"], rows[0]["oriented"], rows[0]["icc"]) == (0.0, False, False)
+
+
+def test_the_hash_of_a_picture_that_was_decoded_reduced_is_near_that_of_the_whole(
+    source: Path, store: Store, large: list[tuple[int, int]]
+) -> None:
+    for search_face in (52, 104, 208, 416):
+        params = CropParams(search_face=search_face).for_measure()
+        row = crop.measure(shard(store, source, ["face.jpg"]), params).table.to_pylist()[0]
+        hashes = hash_picture(decode_picture((source / "face.jpg").read_bytes()).rgb)
+        assert hashes is not None
+        assert (row["source_hash"] ^ hashes.bits).bit_count() <= 2
+        assert (row["source_hash_mirrored"] ^ hashes.mirrored).bit_count() <= 2
+        for column, whole in (("", hashes.bits256), ("_mirrored", hashes.mirrored256)):
+            found = int.from_bytes(row[f"source_hash256{column}"], "big")
+            assert (found ^ int.from_bytes(whole, "big")).bit_count() <= 8
+
+
+def test_a_uniform_picture_has_no_hash(source: Path, store: Store) -> None:
+    Image.new("RGB", (90, 80), (200, 100, 50)).save(source / "plain.png")
+    row = crop.measure(shard(store, source, ["plain.png"]), CropParams(method="whole").for_measure()).table.to_pylist()[
+        0
+    ]
+    assert (row["defect"], row["source_hash"], row["source_hash256_mirrored"]) == (None, None, None)

@@ -58,7 +58,7 @@ def digests(forecast: Forecast) -> tuple[str, str]:
     "changes",
     [
         {},
-        {"clean.min_blur": 4000.0},
+        {"clean.min_blur": 0.55},
         {"clean.min_side": 100},
         {"crop.min_size": 110},
         {"dedup.mirror": False},
@@ -89,14 +89,16 @@ def test_a_forecast_is_what_the_build_then_publishes(
 def test_what_newly_passes_a_looser_threshold_is_named_as_unmeasured(
     source: Path, build: Build, foretell: Foretell
 ) -> None:
-    build(**{"crop.min_size": 97})
-    forecast = foretell(**{"crop.min_size": 64})
-    # height 96: nothing passed crop before, so nothing was ever measured by clean
-    assert forecast.unmeasured_counts() == {"clean": 14}
+    upscaling = {"upscale.size": 64, "upscale.fit": "letterbox"}
+    build(**{"crop.min_size": 97, **upscaling})
+    forecast = foretell(**{"crop.min_size": 64, **upscaling})
+    # height 96: nothing passed crop before, so nothing was ever upscaled
+    (stage, count), *others = forecast.unmeasured_counts().items()
+    assert (stage, others) == ("upscale", [])
+    assert count == forecast.lineage["counts"]["dedup"]["kept"] > 5
     assert len(forecast.manifest) == 0
-    result = build(**{"crop.min_size": 64})
-    assert result.opened["clean"] == 13  # distinct pixels: copy.png holds those of 00.png
-    assert result.opened["crop"] == 0
+    result = build(**{"crop.min_size": 64, **upscaling})
+    assert result.opened == {**dict.fromkeys(result.opened, 0), "upscale": count}
 
 
 def test_new_files_and_other_settings_are_unmeasured_not_dropped(

@@ -72,6 +72,8 @@ class Watch:
             measured += pq.read_table(ref.items)[INPUT].to_pylist()
         return self.run_shards(stage, refs)
 
+    def metadata_read(self, name: str, done: int, total: int) -> None: ...
+
     def stage_started(self, stage: str, items: int, to_measure: int) -> None:
         pass
 
@@ -205,7 +207,7 @@ def fresh() -> Iterator[Callable[[], Path]]:
 
 DETOURS: tuple[dict[str, Any], ...] = (
     {},
-    {"clean.min_blur": 2000.0},
+    {"clean.min_blur": 0.5},
     {"dedup.near": False},
     {"filter.ratings": ["safe", "questionable", "explicit"]},
     {"augment.mirror": True},
@@ -311,16 +313,24 @@ PARAMS = {
 # Where a number's interesting values are: just below, at and just above what was measured.
 COLUMNS = {
     "filter.min_score": ("score",),
+    "filter.max_score": ("score",),
     "filter.min_side": (),  # the manifest does not keep what the metadata promised
     "filter.min_bytes": (),
     "crop.min_face": ("face_w",),
     "crop.min_score": ("detector_score",),
     "crop.min_size": ("box_w", "box_h"),
+    "crop.max_faces": ("faces_in_crop",),
     "clean.min_side": ("box_w", "box_h"),
     "clean.min_tint_residual": ("tint_residual",),
     "clean.min_colours": ("colours",),
     "clean.min_blur": ("blur",),
     "clean.min_contrast": ("contrast",),
+    "clean.max_aspect": ("aspect",),
+    "clean.max_bars": ("bars",),
+    "clean.max_black_share": ("black_share",),
+    "clean.max_white_share": ("white_share",),
+    "clean.min_jpeg_quality": ("jpeg_quality",),
+    "clean.min_native_scale": ("native_scale",),
 }
 OTHERS: dict[str, tuple[Any, ...]] = {
     "filter.ratings": (["safe"], ["general"], ["safe", "questionable"], ["safe", "general", "explicit"]),
@@ -332,22 +342,45 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "filter.take_deleted": (True,),
     "filter.take_banned": (True,),
     "filter.extensions": (["png"], ["jpg", "jpeg", "png", "webp", "bmp", "gif"]),
+    "filter.children": ("drop", "drop-beside-parent", "only-parents"),
+    "filter.created_from": ("2016-01-01",),
+    "filter.created_to": ("2019-01-01",),
+    "filter.ids_only": (),  # every second post
+    "filter.ids_except": (),
+    "filter.max_aspect": (1.0, 1.3),
+    "filter.min_aspect": (1.1,),
+    "filter.max_bytes": (50_000, 150_000),
+    "filter.min_favourites": (5, 40),
+    "filter.max_favourites": (5, 40),
+    "filter.min_megapixels": (0.15, 0.3),
+    "filter.max_megapixels": (0.15, 0.3),
+    "filter.max_side": (400, 600),
+    "filter.min_score_percentile": (25.0, 60.0),
+    "filter.take_unsaid": (False,),
+    "crop.drop_cut": (True,),
+    "crop.drop_inside": (False,),
     "dedup.near": (False,),
     "dedup.radius": (0, 2, 10),
     "dedup.source_radius": (0, 2, 10),
     "dedup.mirror": (False,),
+    "dedup.mirror_radius": (0, 10),
+    "dedup.radius256": (10, 120),
     "upscale.max_factor": (1.0, 1.3, 2.0, 8.0),
 }
 WHOLE: dict[str, Any] = {"augment.mirror": True, "filter.ratings": ["safe", "general"]}
 FACES = {**WHOLE, "crop.method": "face", "crop.detector": "lbp", "crop.search_side": 512, "upscale.size": 72}
 FACES["upscale.fit"] = "letterbox"
-NEEDS_FACES = ("crop.min_face", "crop.min_score", "upscale.max_factor")
+NEEDS_FACES = (
+    *("crop.min_face", "crop.min_score", "crop.max_faces", "crop.drop_cut", "crop.drop_inside"),
+    "upscale.max_factor",
+)
+ID_FILES = {"filter.ids_only_file", "filter.ids_except_file"}  # the same lists, read from a file
 
 
 def test_every_threshold_is_drawn() -> None:
     """A new threshold must be added above: whatever measure() does not read is one."""
     fields = {f"{name}.{f}" for name, params in PARAMS.items() for f in params.model_fields.keys() - params.measured}
-    assert fields == COLUMNS.keys() | OTHERS.keys()
+    assert fields - ID_FILES == COLUMNS.keys() | OTHERS.keys()
 
 
 @dataclass(frozen=True)
@@ -401,10 +434,18 @@ def values_for(key: str, base: Base) -> list[Any]:
     found = {v for table in tables for name in COLUMNS.get(key, ()) for v in table[name].to_pylist() if v is not None}
     values: list[Any] = list(OTHERS.get(key, ()))
     stage, name = key.split(".")
-    whole_number = isinstance(PARAMS[stage].model_fields[name].default, int) or key == "filter.min_score"
+    if name.startswith("ids_"):
+        posts = sorted({row for table in tables for row in table["post_id"].to_pylist()})
+        return [posts[::2]]
+    whole_number = isinstance(PARAMS[stage].model_fields[name].default, int) or name in ("min_score", "max_score")
+    whole_number &= key != "crop.min_score"
     for value in sorted(found):
         steps = (value - 1, value, value + 1) if whole_number else (value, float(np.nextafter(value, np.inf)))
-        values += [step for step in steps if step >= (1 if key in ("crop.min_size", "crop.min_face") else 0)]
+        values += [
+            step
+            for step in steps
+            if step >= (1 if key in ("crop.min_size", "crop.min_face", "clean.max_aspect") else 0)
+        ]
     return values if key != "crop.min_score" else [value for value in values if value <= 1]
 
 

@@ -15,7 +15,9 @@ from flows.recipe import MEASURED_STAGES, SHARD_TASKS, STAGES, Recipe
 from tasks import fingerprint
 from tasks.clean import CleanParams
 from tasks.filter import FilterParams
-from tasks.stage import Stage, StageParams, Threshold, Verdicts, join_facts
+from tasks.filter_columns import DERIVED
+from tasks.stage import Stage, StageParams, Threshold, join_facts
+from tasks.verdicts import Verdicts
 
 ALL = [stage for stage, _ in STAGES] + [fingerprint.STAGE]
 MEASURING = [stage for stage in ALL if stage.measure is not None]
@@ -30,6 +32,9 @@ OTHER: dict[tuple[str, str], Any] = {
     ("crop", "side"): 1.0,
     ("crop", "edge"): "reflect",
     ("crop", "background"): "#000000",
+    ("crop", "detector_file"): "x.onnx",
+    ("crop", "edge_colour"): "#000000",
+    ("crop", "square_at"): "top",
     ("upscale", "size"): 128,
     ("upscale", "noise"): "1",
     ("upscale", "fit"): "letterbox",
@@ -117,11 +122,18 @@ def test_the_key_does_not_change_with_a_threshold(stage: Stage, store: Store) ->
             continue
         default = getattr(stage.params(), name)
         assert default == info.default
-        other = (not default) if isinstance(default, bool) else default + 1 if default < 1 or default > 1 else 2
         limits = {
-            limit: getattr(rule, limit) for rule in info.metadata for limit in ("le", "lt") if hasattr(rule, limit)
+            limit: getattr(rule, limit)
+            for rule in info.metadata
+            for limit in ("ge", "le", "lt")
+            if hasattr(rule, limit)
         }
-        other = min(other, limits.get("le", other), limits.get("lt", other + 1) - 1)
+        if default is None:
+            least = limits.get("ge", 0)
+            other = (least + limits.get("le", least + 2)) / 2
+        else:
+            other = (not default) if isinstance(default, bool) else default + 1 if default < 1 or default > 1 else 2
+            other = min(other, limits.get("le", other), limits.get("lt", other + 1) - 1)
         assert other != default
         assert cache_folder(stage, store, **{name: other}) == expected, name
 
@@ -153,24 +165,24 @@ def test_a_parameter_that_measure_reads_undeclared_is_an_error() -> None:
 
 
 def test_the_first_broken_rule_is_the_reason_and_keeps_its_figures() -> None:
-    items = pa.table({"blur": [1.0, 9.0, 1.0, None], "size": [5, 1, 1, None]})
+    items = pa.table({"blur": [0.1, 0.9, 0.1, None], "size": [5, 1, 1, None]})
     verdicts = Verdicts(items)
-    verdicts.hold(Threshold("blur", "clean.min_blur", "blurred"), CleanParams(min_blur=5.0))
+    verdicts.hold(Threshold("blur", "clean.min_blur", "blurred"), CleanParams(min_blur=0.5))
     verdicts.hold(Threshold("size", "clean.min_side", "small"), CleanParams(min_side=3))
     table = verdicts.table()
     assert table.schema == VERDICTS
     assert table["keep"].to_pylist() == [False, False, False, True]
     assert table["reason"].to_pylist() == ["blurred", "small", "blurred", None]
-    assert table["value"].to_pylist() == [1.0, 1.0, 1.0, None]
-    assert table["threshold"].to_pylist() == [5.0, 3.0, 5.0, None]
+    assert table["value"].to_pylist() == [0.1, 1.0, 0.1, None]
+    assert table["threshold"].to_pylist() == [0.5, 3.0, 0.5, None]
     assert table["measurement"].to_pylist() == ["blur", "size", "blur", None]
     assert table["parameter"].to_pylist() == ["clean.min_blur", "clean.min_side", "clean.min_blur", None]
 
 
 def test_a_value_at_its_threshold_stays_on_both_sides() -> None:
-    verdicts = Verdicts(pa.table({"x": [4.0, 5.0, 6.0]}))
-    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=5.0))
-    verdicts.hold(Threshold("x", "clean.min_blur", "high", "<="), CleanParams(min_blur=5.0))
+    verdicts = Verdicts(pa.table({"x": [0.4, 0.5, 0.6]}))
+    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=0.5))
+    verdicts.hold(Threshold("x", "clean.min_blur", "high", "<="), CleanParams(min_blur=0.5))
     assert verdicts.table()["reason"].to_pylist() == ["low", None, "high"]
 
 
@@ -186,7 +198,7 @@ def test_every_threshold_is_a_field_that_measure_does_not_read(stage: Stage) -> 
         name, _, field = rule.parameter.partition(".")
         assert name == stage.name
         assert field in stage.params.model_fields.keys() - stage.params.measured
-        assert rule.column in (*MANIFEST.names, *POSTS.names)
+        assert rule.column in (*MANIFEST.names, *POSTS.names, *DERIVED)
 
 
 def test_reasons_and_details_by_row() -> None:
@@ -202,7 +214,7 @@ def test_reasons_and_details_by_row() -> None:
 
 def test_verdicts_over_nothing() -> None:
     verdicts = Verdicts(pa.table({"x": pa.array([], pa.float64())}))
-    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=5.0))
+    verdicts.hold(Threshold("x", "clean.min_blur", "low"), CleanParams(min_blur=0.5))
     assert (len(verdicts.table()), verdicts.table().schema) == (0, VERDICTS)
 
 

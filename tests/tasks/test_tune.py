@@ -85,12 +85,13 @@ def test_the_same_settings_the_other_way_bring_them_back(source: Path, build: Bu
 
 
 def test_what_was_never_measured_is_counted_not_foretold(source: Path, build: Build, tune: Tune) -> None:
-    build(**{"crop.min_size": 106})
-    tuning = tune({"crop.min_size": 106}, {})
-    assert tuning.after.unmeasured_counts() == {"clean": 3}
+    upscaling = {"upscale.size": 64, "upscale.fit": "letterbox"}
+    build(**{"crop.min_size": 106, **upscaling})
+    tuning = tune({"crop.min_size": 106, **upscaling}, upscaling)
+    assert tuning.after.unmeasured_counts() == {"upscale": 3}
     assert len(tuning.changes) == 0
     rows = {row["stage"]: row for row in count_stages(tuning)}
-    assert rows["clean"]["to_measure"] == 3
+    assert rows["upscale"]["to_measure"] == 3
     assert (rows["crop"]["before"]["kept"], rows["crop"]["after"]["kept"]) == (9, 12)
 
 
@@ -122,7 +123,7 @@ def test_nothing_is_opened_and_nothing_is_published(
 
     monkeypatch.setattr("PIL.Image.open", watch)
     monkeypatch.setattr("tasks.pictures.decode_picture", refuse)
-    monkeypatch.setattr("tasks.crop.decode_picture", refuse)
+    monkeypatch.setattr("tasks.crop.open_picture", refuse)
     before = sorted(path for path in store.root.rglob("*") if not path.name.endswith(".turn"))
     tuning = tune({}, {"clean.min_side": 106})
     written, blank = write_pictures(tuning, store, tmp_path / "out")
