@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -49,6 +50,35 @@ class Problem(StrEnum):
     NO_METADATA = "no_metadata"
 
 
+_PLACEHOLDER = re.compile(r"\{(folder|id|ext|md5)(?:\[(\d{1,2}):(\d{1,2})\])?\}")
+_LITERAL = re.compile(r"[A-Za-z0-9_./-]*")
+
+
+def parse_layout(layout: str) -> list[tuple[str, str, tuple[int, int] | None]]:
+    """A template of file names as (text before it, placeholder, part of it); the last one's placeholder is "".
+
+    Raises ValueError for a template that could name anything but a file below its folder.
+    """
+    parts: list[tuple[str, str, tuple[int, int] | None]] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(layout):
+        bounds = None if match[2] is None else (int(match[2]), int(match[3]))
+        if bounds is not None and (match[1] != "md5" or bounds[0] >= bounds[1]):
+            raise ValueError(f"layout: {match[0]} is no part of a name; only {{md5[0:2]}} and the like are")
+        parts.append((layout[end : match.start()], match[1], bounds))
+        end = match.end()
+    parts.append((layout[end:], "", None))
+    if not all(_LITERAL.fullmatch(text) for text, _, _ in parts):
+        raise ValueError(
+            f"{layout!r} may hold {{folder}}, {{id}}, {{ext}}, {{md5}}, {{md5[0:2]}}, letters, digits, _ . - and /"
+        )
+    if not any(field in ("id", "md5") and bounds is None for _, field, bounds in parts):
+        raise ValueError(f"layout: {layout!r} names all posts alike: it needs {{id}} or {{md5}}")
+    if any(name.startswith(".") or not name for name in layout.split("/")):
+        raise ValueError(f"layout: {layout!r} must be a path below images, without hidden, empty or .. folders")
+    return parts
+
+
 class SourceConfig(BaseModel):
     """Where raw pictures and metadata come from. The source is only ever read."""
 
@@ -71,26 +101,46 @@ class SourceConfig(BaseModel):
     )
     metadata: str = Field(
         "",
-        description="danbooru: glob of the metadata files below root (default metadata/*); "
+        description="danbooru: glob of the metadata files below root, also packed (default metadata/*); "
         "folder: a CSV or Parquet file below root with a column `path` (default: no metadata)",
         json_schema_extra={"position": 2},
     )
     images: str = Field(
         "original", description="danbooru: folder of the pictures below root", json_schema_extra={"position": 3}
     )
+    layout: str = Field(
+        "{folder}/{id}.{ext}",
+        description="danbooru: where a post's picture lies below images, of {folder}, {id}, {ext} and {md5}; "
+        "{id}.{ext} is a flat folder, {md5[0:2]}/{md5[2:4]}/{md5}.{ext} the site's own, {folder}/{id}.jpg JPEGs alone",
+        json_schema_extra={"position": 4},
+    )
     modulus: int = Field(
         1000,
         ge=1,
         le=1_000_000,
-        description="danbooru: folder = id modulo this, in four digits",
-        json_schema_extra={"position": 4},
+        description="danbooru: {folder} = id modulo this",
+        json_schema_extra={"position": 5},
+    )
+    digits: int = Field(
+        4,
+        ge=1,
+        le=9,
+        description="danbooru: {folder} has at least so many digits, with zeros in front",
+        json_schema_extra={"position": 6},
     )
     rating_vintage: RatingVintage = Field(
         RatingVintage.AUTO,
         description="What the letter s means. auto: sensitive once a row says g or is of 2022 or later",
-        json_schema_extra={"position": 5},
+        json_schema_extra={"position": 7},
     )
-    recursive: bool = Field(True, description="folder: look into sub-folders", json_schema_extra={"position": 6})
+    recursive: bool = Field(True, description="folder: look into sub-folders", json_schema_extra={"position": 8})
+
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, layout: str) -> str:
+        """Nothing but a file below the folder of pictures can be named."""
+        parse_layout(layout)
+        return layout
 
     @field_validator("root")
     @classmethod

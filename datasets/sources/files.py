@@ -62,6 +62,15 @@ def readable_name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def readable_names(names: list[str]) -> list[str]:
+    """The same of many: the list itself, where all of them are text already."""
+    try:
+        "\0".join(names).encode()
+    except UnicodeEncodeError:
+        return [readable_name(name) for name in names]
+    return names
+
+
 def _walk(
     folder: str, prefix: str, root: Path, recursive: bool, suffixes: Collection[str] | None, found: FileList
 ) -> None:

@@ -129,7 +129,8 @@ def _unsaid(column: str, count: int) -> pa.Array:
     if column == "rating":
         return pa.repeat(pa.scalar(str(Rating.UNRATED)), count)
     if column == "tags":
-        return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string()))
+        nothing = pa.array([], METADATA.field(column).type.value_type)
+        return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), nothing)
     return pa.nulls(count, METADATA.field(column).type)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
 
 from datasets.digests import digest_json
-from datasets.sources.config import SourceConfig
+from datasets.sources.config import RatingVintage, SourceConfig
 from datasets.sources.files import FileList
 
 
@@ -34,3 +37,36 @@ class SourceListing:
             hasher.update(f"\n{len(part)}\n".encode())
             hasher.update(os.fsencode("\0".join(part)))
         return hasher.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class VintageReport:
+    """What the rating letter s was taken for, and why."""
+
+    vintage: RatingVintage  # in force: never AUTO
+    stated: bool  # by the settings
+    inferred: RatingVintage  # what the rows say
+    letters: int  # rows that are rated s
+    newer: int  # rows that show that s is sensitive
+    first: str | None  # the first of these: where it stands, and what shows it
+
+    def describe(self) -> dict[str, Any]:
+        """The same as JSON values, for a version's lineage."""
+        return {**asdict(self), "vintage": str(self.vintage), "inferred": str(self.inferred)}
+
+    def warning(self) -> str | None:
+        """A sentence, when the settings let rows pass as safe that the rows themselves call sensitive."""
+        if not (self.letters and self.vintage is RatingVintage.S_IS_SAFE and self.newer):
+            return None
+        return (
+            f"source.rating_vintage says that s is safe, but {self.newer} rows show that it is sensitive "
+            f"(the first: {self.first}). {self.letters} rows are rated s. Set source.rating_vintage=auto."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReading:
+    """What a source says."""
+
+    posts: pa.Table  # schema POSTS, in order of post_id, in chunks that are not to be joined: see gather
+    vintage: VintageReport | None  # None: the source has no rating letters

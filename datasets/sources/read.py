@@ -6,14 +6,14 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from datasets.digests import digest_rows
+from datasets.digests import digest_columns
 from datasets.errors import SourceError
 from datasets.sources import danbooru, folder
 from datasets.sources.config import SourceConfig, SourceKind
-from datasets.sources.listing import SourceListing
+from datasets.sources.danbooru.convert import Told
+from datasets.sources.listing import SourceListing, SourceReading
 
 _LISTERS = {SourceKind.DANBOORU: danbooru.list_source, SourceKind.FOLDER: folder.list_source}
-_READERS = {SourceKind.DANBOORU: danbooru.read_posts, SourceKind.FOLDER: folder.read_posts}
 _IDENTITY = (
     "post_id",
     "source_path",
@@ -44,18 +44,30 @@ def stamp_source(config: SourceConfig) -> str:
     return list_source(config).stamp()
 
 
-def read_posts(config: SourceConfig, listing: SourceListing | None = None) -> pa.Table:
-    """What the source says of its posts: a POSTS table in order of post_id. Opens no picture.
+def read_source(
+    config: SourceConfig, listing: SourceListing | None = None, cache: Path | None = None, told: Told | None = None
+) -> SourceReading:
+    """What the source says of its posts, and how its ratings were understood. Opens no picture.
 
     listing: of this config, when the source was listed already: then it is not listed again, and what the table says of
-    files fits the listing's stamp. Raises SourceError when there is nothing to read.
+    files fits the listing's stamp. cache: a folder where converted metadata is kept; it may be deleted at any time, and
+    None keeps nothing. told(name, done, total): how many bytes of a metadata file were converted.
+    Raises SourceError when there is nothing to read, OSError.
     """
-    return _READERS[config.kind](listing or list_source(config))
+    listing = listing or list_source(config)
+    if config.kind is SourceKind.FOLDER:
+        return SourceReading(folder.read_posts(listing), None)
+    return danbooru.read_source(listing, cache, told)
+
+
+def read_posts(config: SourceConfig, listing: SourceListing | None = None, cache: Path | None = None) -> pa.Table:
+    """What the source says of its posts: a POSTS table in order of post_id. As read_source, which says more."""
+    return read_source(config, listing, cache).posts
 
 
 def digest_posts(posts: pa.Table) -> str:
     """The digest of what a source said, for a version's lineage."""
-    return digest_rows(posts, _IDENTITY, order_by="post_id")
+    return digest_columns(posts, _IDENTITY)
 
 
 def locate(root: Path, source_path: str) -> Path:
