@@ -67,6 +67,11 @@ def without_codes(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def spell_out(table: pa.Table) -> pa.Table:
+    """The same table without dictionaries: for few rows, which else would carry the words of all of them."""
+    return table.cast(pa.schema([field.with_type(without_codes(field.type)) for field in table.schema]))
+
+
 def _share_dictionaries(table: pa.Table, weights: np.ndarray) -> pa.Table:
     """Each column of codes with one dictionary; all of them without codes, where one array cannot hold it."""
     try:

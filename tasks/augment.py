@@ -259,6 +259,7 @@ def decide(pictures: pa.Table, params: AugmentParams) -> pa.Table:
 STAGE = Stage(
     name="augment",
     version=STAGE_VERSION,
+    max_shard=100,  # a picture's tiles take seconds: a shard takes some minutes
     params=AugmentParams,
     decide=decide,
     measure=measure,

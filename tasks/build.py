@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datasets.cache import INPUT
+from datasets.chunks import spell_out
 from datasets.decisions import current_decisions
 from datasets.errors import StoreError
 from datasets.lock import Lease, hold_dataset
@@ -121,7 +122,7 @@ class _Build:
                 continue
             items = self.run_stage(stage, params, items)
             if stage.name == "filter":
-                items = self.add_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), items)
+                items = self.add_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), spell_out(items))
         found = summarise_chain(self.plan, reading, self.chain.counts, self.measured, self.decisions)
         before = self.store.version_numbers(self.plan.dataset)
         version = publish(self.plan, self.store, make_manifest(items), self.chain.ledger(), found, self.lease)

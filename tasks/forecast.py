@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from datasets.atomic import write_parquet
 from datasets.cache import INPUT
-from datasets.chunks import sort_in_chunks
+from datasets.chunks import sort_in_chunks, spell_out
 from datasets.decisions import current_decisions
 from datasets.digests import content_digest
 from datasets.sources.read import read_source
@@ -87,7 +87,7 @@ class _Forecaster:
                 judged, inputs = self.add_known_facts(stage, params, items)
             items = self.chain.judge(stage, params, inputs, judged)
             if stage.name == "filter":
-                items, _ = self.add_known_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), items)
+                items, _ = self.add_known_facts(fingerprint.STAGE, fingerprint.FingerprintParams(), spell_out(items))
         found = summarise_chain(self.plan, reading, self.chain.counts, self.measured, self.decisions)
         return Forecast(
             describe_build(self.plan, found),
