@@ -72,12 +72,21 @@ class Labels:
     names: the classes, or the tags, in the order of their indices.
     values: int64 (N,) for classes (-1 none, -2 several), float32 (N, len(names)) for tags.
     column: of the manifest, whose values the classes are; None for classes that are tags.
+    unused: the names that no picture of the whole version has; a part of a split may lack others.
     """
 
     kind: str  # "classes" | "tags"
     names: tuple[str, ...]
     values: np.ndarray
     column: str | None = None
+    unused: tuple[str, ...] = ()
+
+    @classmethod
+    def make(cls, kind: str, names: tuple[str, ...], values: np.ndarray, column: str | None = None) -> Labels:
+        """Labels of a whole version."""
+        used = np.any(values, axis=0) if kind == "tags" else np.isin(np.arange(len(names)), values)
+        unused = tuple(name for name, seen in zip(names, used.tolist(), strict=True) if not seen)
+        return cls(kind, names, values, column, unused)
 
     def of(self, row: int) -> int | list[float]:
         """A picture's label as StyleGAN's dataset.json has it: a class, or a list of 0.0 and 1.0."""
@@ -106,11 +115,11 @@ def make_labels(
     if bool(tags) + bool(classes) + (column is not None) > 1:
         raise ExportError("labels are tags or classes: give one of --labels-tag, --classes, --classes-from, not both")
     if column is not None:
-        return Labels("classes", *column_labels(manifest, column), column)
+        return Labels.make("classes", *column_labels(manifest, column), column)
     if tags:
-        return Labels("tags", tags, tag_labels(manifest, list(tags)))
+        return Labels.make("tags", tags, tag_labels(manifest, list(tags)))
     if classes:
-        return Labels("classes", classes, class_labels(manifest, list(classes)))
+        return Labels.make("classes", classes, class_labels(manifest, list(classes)))
     return None
 
 

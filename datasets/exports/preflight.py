@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from datasets.derived import find_derived
@@ -201,10 +200,7 @@ def _label_problems(plan: ExportPlan) -> Iterator[Problem]:
     labels = plan.labels
     if labels is None:
         return
-    if labels.kind == "tags":
-        used: np.ndarray = np.any(labels.values, axis=0)
-    else:
-        used = np.isin(np.arange(len(labels.names)), labels.values)
+    if labels.kind == "classes":
         listed = ", ".join(labels.names)
         none = f"none of the tags {listed}" if labels.column is None else f"its {labels.column} is null"
         for crop_id, value in zip(plan.crop_ids, labels.values.tolist(), strict=True):
@@ -212,9 +208,8 @@ def _label_problems(plan: ExportPlan) -> Iterator[Problem]:
                 yield Problem(crop_id, Kind.NO_LABEL, none)
             elif value == SEVERAL_CLASSES:
                 yield Problem(crop_id, Kind.SEVERAL_LABELS, f"more than one of the tags {listed}")
-    for name, seen in zip(labels.names, used.tolist(), strict=True):
-        if not seen:
-            yield Problem(None, Kind.UNUSED_LABEL, f"no picture has the label {name!r}: is it spelled as in the tags?")
+    for name in labels.unused:
+        yield Problem(None, Kind.UNUSED_LABEL, f"no picture has the label {name!r}: is it spelled as in the tags?")
 
 
 def find_destination_problems(out: Path, suffix: str, export: dict[str, Any]) -> list[Problem]:
@@ -243,16 +238,21 @@ def find_destination_problems(out: Path, suffix: str, export: dict[str, Any]) ->
     return [Problem(None, Kind.DESTINATION, text) for text in found]
 
 
-def find_space_problems(out: Path, needed: int) -> list[Problem]:
-    """Whether `needed` bytes fit beside what is there; what an unfinished export holds already is counted."""
+def find_space_problems(out: Path, needed: int, reserved: int = 0) -> list[Problem]:
+    """Whether `needed` bytes fit beside what is there; what an unfinished export holds already is counted.
+
+    reserved: bytes of other exports that are to be written before this one.
+    """
     parent = nearest_folder(out)
     if not parent.is_dir():
         return []
     there = sum(path.stat().st_blocks * 512 for path in partial_folder(out).rglob("*") if path.is_file())
     free = shutil.disk_usage(parent).free
-    if needed - there + _MARGIN <= free:
+    if needed - there + reserved + _MARGIN <= free:
         return []
-    detail = f"about {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free on the disk of {parent}"
+    detail = (
+        f"about {(needed + reserved) / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free on the disk of {parent}"
+    )
     return [Problem(None, Kind.NO_SPACE, detail)]
 
 

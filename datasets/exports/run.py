@@ -71,11 +71,13 @@ class Exported:
     already_there: bool
 
 
-def check_export(plan: ExportPlan, progress: Callable[[int, int], None] = _ignore, verify: bool = False) -> Preflight:
+def check_export(
+    plan: ExportPlan, progress: Callable[[int, int], None] = _ignore, verify: bool = False, reserved: int = 0
+) -> Preflight:
     """Find everything that is wrong with an export, without writing. progress(done, total) per picture looked at.
 
     verify: read every blob whole, and list all that are damaged. Else only their beginnings and ends are looked at,
-    and the first one that turns out damaged stops the writing.
+    and the first one that turns out damaged stops the writing. reserved: bytes that other exports will take before it.
     """
     exporter = EXPORTERS[plan.format]()
     export = plan.describe(exporter.settings(plan))
@@ -90,7 +92,7 @@ def check_export(plan: ExportPlan, progress: Callable[[int, int], None] = _ignor
     problems += find_picture_problems(plan, looked, exporter.for_trainer)
     headers = [header for header in looked if isinstance(header, Header)]
     needed = exporter.estimate(plan, headers)
-    problems += find_space_problems(plan.out, needed)
+    problems += find_space_problems(plan.out, needed, reserved)
     done = 0
     if not problems and (state := read_state(plan.out)) is not None:
         done = int(state["done"])

@@ -144,7 +144,9 @@ def export(
             bar = progress.add_task(what, total=len(plan))
             return lambda done, total: progress.update(bar, completed=done, total=total)
 
-        checked = [check_export(plan, show("look", plan), verify) for plan in plans]
+        checked: list[Preflight] = []
+        for plan in plans:
+            checked.append(check_export(plan, show("look", plan), verify, sum(found.bytes for found in checked)))
         problems = [problem for found in checked for problem in found.problems]
         written: list[Exported | None] = [None] * len(plans)
         if not problems and not dry_run:
@@ -159,7 +161,7 @@ def export(
         print_json(rows if split else rows[0])
     else:
         for outcome in outcomes:
-            _print(*outcome, problems_file)
+            _print(*outcome, problems_file, refused=bool(problems))
     if problems:
         raise typer.Exit(1)
 
@@ -181,7 +183,10 @@ def _as_json(plan: ExportPlan, checked: Preflight, done: Exported | None) -> dic
     }
 
 
-def _print(plan: ExportPlan, checked: Preflight, done: Exported | None, problems_file: Path | None) -> None:
+def _print(
+    plan: ExportPlan, checked: Preflight, done: Exported | None, problems_file: Path | None, refused: bool
+) -> None:
+    """The outcome for people. refused: something is wrong with this export or with another part of its split."""
     from datasets.exports.preflight import count_problems
 
     part = f" ({plan.part.name})" if plan.part else ""
@@ -192,6 +197,8 @@ def _print(plan: ExportPlan, checked: Preflight, done: Exported | None, problems
         typer.secho(f"{count_problems(checked.problems)}: nothing was written.{where}", fg="red", err=True)
     elif checked.finished:
         typer.echo(f"{plan.out} already is {what}.")
+    elif refused:
+        typer.echo(f"Nothing is wrong with {what}, but with another part: nothing was written.")
     elif done is None:
         resumed = f", going on after {checked.resumed_from}" if checked.resumed_from else ""
         typer.echo(f"Nothing is wrong: {what} would take about {checked.bytes / 1e6:,.1f} MB at {plan.out}{resumed}.")

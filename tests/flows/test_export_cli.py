@@ -149,3 +149,28 @@ def test_a_split_is_one_export_per_part_with_nothing_on_two_sides(export: Callab
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_class_that_one_part_lacks_is_no_mistake(export: Callable[..., Any], tmp_path: Path) -> None:
+    arguments = ("--format", "stylegan", "--out", tmp_path / "p.zip", "--classes-from", "source_path", "--json")
+    said = export(*arguments, "--split", "train=.7,test=.3")
+    assert said.code == 0, said.out
+    with zipfile.ZipFile(tmp_path / "p-train.zip") as train, zipfile.ZipFile(tmp_path / "p-test.zip") as test:
+        classes = [{label for _, label in json.loads(z.read("dataset.json"))["labels"]} for z in (train, test)]
+    assert classes[0] | classes[1] == set(range(24))  # numbers of the whole version, not of a part
+    assert not classes[0] & classes[1]
+
+
+def test_the_parts_of_a_split_must_fit_together(
+    export: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets.exports import preflight
+
+    arguments = ("--format", "stylegan", "--out", tmp_path / "p.zip", "--split", "train=.7,test=.3", "--json")
+    needed = [row["estimated_bytes"] for row in json.loads(export(*arguments, "--dry-run").out)]
+    usage = type("usage", (), {"free": preflight._MARGIN + max(needed) + min(needed) // 2})
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage)
+    said = export(*arguments)
+    assert said.code == 1
+    assert [[p["kind"] for p in row["problems"]] for row in json.loads(said.out)] == [[], ["no_space"]]
+    assert not list(tmp_path.glob("*.zip"))
