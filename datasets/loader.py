@@ -127,7 +127,7 @@ class VersionReader:
         self._check_labels(manifest)
         self._store = store
         self._derive = derive
-        self._derived = find_derived(manifest)
+        self._derived = find_derived(manifest, version.lineage)
         self._augmentations: pa.Array = manifest["augmentation"].combine_chunks()
         if derive is None and self._derived.any():
             raise StoreError(

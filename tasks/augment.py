@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from datasets.cache import INPUT
+from datasets.chunks import gather
 from datasets.digests import digest_pixels
 from datasets.pictures import encode_png
 from datasets.store import Store
@@ -25,7 +26,7 @@ from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
 from tasks.stage import Facts, Shard, Stage, StageParams, join_facts
 from tasks.verdicts import Verdicts
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 CHILD = pa.struct(
     [
@@ -93,7 +94,7 @@ class AugmentParams(StageParams):
     )
     tile_views: tuple[View, ...] = Field((View.PLAIN,), description="Views of each tile that are turned")
     sample: int = Field(
-        0, ge=0, description="Derived pictures of each picture, drawn from all that are asked for; 0: all"
+        0, ge=0, description="Derived pictures of each picture at most, drawn from all that are asked for; 0: all"
     )
     seed: int = Field(0, ge=0, description="Of the draw; each picture's own draw depends on nothing but its pixels")
 
@@ -188,10 +189,16 @@ def choose_augmentations(rgb: np.ndarray, params: AugmentParams) -> list[Augment
 
 
 def make_children(rgb: np.ndarray, params: AugmentParams) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, uint8 (H, W, 3)) of each derived picture of one published picture, one at a time."""
+    """(name, uint8 (H, W, 3)) of each derived picture of one published picture, one at a time.
+
+    What leaves the picture as it is (nothing hangs crooked, the mirror image of something symmetric) is left out: it
+    would only be the same picture again.
+    """
     darkroom = Darkroom(rgb)
     for augmentation in choose_augmentations(rgb, params):
-        yield augmentation.name, darkroom.make(augmentation)
+        child = darkroom.make(augmentation)
+        if not np.array_equal(child, rgb):
+            yield augmentation.name, child
 
 
 def measure(pictures: Shard, params: AugmentParams) -> Facts:
@@ -217,20 +224,36 @@ def keep_children(rgb: np.ndarray, params: AugmentParams, store: Store) -> Itera
 
 
 def list_children(rgb: np.ndarray, params: AugmentParams, blob: str) -> Iterator[dict[str, Any]]:
-    """The children of a picture as CHILD values, none of them made. blob: the picture's own."""
+    """The children of a picture as CHILD values, none of them kept, the same as `keep_children`. blob: the picture's.
+
+    Those of the whole picture are made once, to see whether they change it. Tiles, which are dear, are taken to: of a
+    picture that is not of one colour, a part, enlarged, is another picture.
+    """
+    darkroom = Darkroom(rgb)
+    is_plain = bool((rgb == rgb[:1, :1]).all())
     for augmentation in choose_augmentations(rgb, params):
+        tile = augmentation.tile
+        may_be_equal = tile is None or tile.side == tile.canvas or is_plain
+        if may_be_equal and np.array_equal(darkroom.make(augmentation), rgb):
+            continue
         width, height = made_size(augmentation, rgb.shape[1], rgb.shape[0])
         yield {"name": augmentation.name, "blob": blob, "width": width, "height": height}
 
 
 def add_children(items: pa.Table, facts: pa.Table) -> pa.Table:
-    """Items and, after all of them, their children: `<crop_id>+<name>`, with the crop they are derived from."""
+    """Items and, after all of them, their children: `<crop_id>+<name>`, with the crop they are derived from.
+
+    In chunks: each child repeats its parent's tags, and all of them together may be more than one array can hold.
+    """
     joined = join_facts(items, facts)
-    lists = joined["children"].combine_chunks()
+    lists = joined["children"]
     nothing = pa.nulls(len(joined), pa.string())
     parents = joined.drop_columns(["children"])
     parents = parents.append_column("augmentation", nothing).append_column("parent_crop", nothing)
-    children = parents.take(pc.list_parent_indices(lists))
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    if not counts.any():
+        return parents
+    children = gather([parents], np.repeat(np.arange(len(parents)), counts))
     values = pc.list_flatten(lists)
     names = pc.struct_field(values, "name")
     changed = {
@@ -241,7 +264,7 @@ def add_children(items: pa.Table, facts: pa.Table) -> pa.Table:
     }
     for name, column in changed.items():
         children = children.set_column(children.column_names.index(name), name, column)
-    return pa.concat_tables([parents, children]).combine_chunks()
+    return pa.concat_tables([parents, children])
 
 
 def child_blobs(facts: pa.Table) -> pa.Array:

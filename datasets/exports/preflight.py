@@ -177,7 +177,7 @@ def _unfit_for_trainer(plan: ExportPlan, headers: list[Header | Problem]) -> Ite
 
 def _not_kept(plan: ExportPlan) -> Iterator[Problem]:
     """Pictures that a version lists without keeping them: an export has nothing to copy, or would copy the parent."""
-    derived = int(find_derived(plan.manifest).sum())
+    derived = int(find_derived(plan.manifest, plan.version.lineage).sum())
     if derived:
         detail = f"{derived} derived pictures are listed, but not kept: build with augment.materialise=true to export"
         yield Problem(None, Kind.NOT_KEPT, detail)

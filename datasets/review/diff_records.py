@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.decisions import Decision, read_decisions
+from datasets.derived import find_derived
 from datasets.diff import Cause, Change, diff_versions, explain_change
 from datasets.diff.table import ABSENT, PUBLISHED
 from datasets.review.comparison import save_comparison
@@ -47,7 +48,10 @@ DIFF_FIELDS = (
     ReviewField("blob_before", Kind.TEXT, "identity", "digest of the earlier picture: as published, else as cropped"),
     ReviewField("blob_after", Kind.TEXT, "identity", "digest of the later picture: as published, else as cropped"),
     ReviewField(
-        "showing", Kind.TEXT, "identity", "what is on screen: published, crop, source, nothing, or both pictures"
+        "showing",
+        Kind.TEXT,
+        "identity",
+        "what is on screen: published, crop, source, nothing, both, or its parent: made when training reads it",
     ),
 )
 _CHANGES, _CAUSES = list(Change), list(Cause)
@@ -58,13 +62,15 @@ class Side:
     """One of the two versions, as far as a picture must be found.
 
     version: how people call it, e.g. faces@v6. content_digest: as in its version.json. source_root: None when its
-    source is not here. find_source_paths: post_ids -> source_path of each that has one.
+    source is not here. find_source_paths: post_ids -> source_path of each that has one. derived: crop_ids of the
+    pictures that it lists without keeping them: their blob is their parent's.
     """
 
     version: str
     content_digest: str
     source_root: Path | None
     find_source_paths: Callable[[Collection[str]], Mapping[str, str]]
+    derived: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,18 @@ class _PictureFinder:
         if (recut or row["change"] == Change.PIXELS) and (both := self._show_both(row)) is not None:
             return both
         finder = self.sides[0][1]
-        candidates = [(row["blob_after"], row["after"]), (row["blob_before"], row["before"])]  # the decided ones first
+        after, before = self.inputs.after, self.inputs.before
+        # the decided ones first
+        candidates = [(row["blob_after"], row["after"], after), (row["blob_before"], row["before"], before)]
         if recut:
             candidates = candidates[:1]
         else:
             candidates.sort(key=lambda candidate: candidate[1] != PUBLISHED)
-        for digest, state in candidates:
+        for digest, state, side in candidates:
             if (path := finder.find_blob(digest)) is not None:
                 showing = Showing.PUBLISHED if state == PUBLISHED else Showing.CROP
+                if showing is Showing.PUBLISHED and row["item_id"] in side.derived:
+                    showing = Showing.PARENT
                 return Media(path, showing, *(read_size(path) or (None, None)))
         for (_, finder), paths in zip(self.sides, self.source_paths, strict=True):
             if (source := finder.find_source(paths.get(row["post_id"]))) is not None:
@@ -192,7 +202,11 @@ class _PictureFinder:
         before, after = finder.find_blob(row["blob_before"]), finder.find_blob(row["blob_after"])
         if before is None or after is None:
             return None
-        captions = (f"before: {self.inputs.before.version}", f"after: {self.inputs.after.version}")
+
+        def caption(when: str, side: Side) -> str:
+            return f"{when}: {side.version}{', its parent' if row['item_id'] in side.derived else ''}"
+
+        captions = caption("before", self.inputs.before), caption("after", self.inputs.after)
         path = save_comparison(self.inputs.comparison_folder, before, after, captions)
         if path is None:
             return None
@@ -210,4 +224,8 @@ def _describe_side(version: Version, source_root: Path | None) -> Side:
             found |= {row["post_id"]: row["source_path"] for row in table.to_pylist() if row["source_path"]}
         return found
 
-    return Side(version.reference, version.content_digest, root if root.is_dir() else None, find_source_paths)
+    names = ["crop_id", "blob", "augmentation", "parent_crop"]
+    manifest = pq.read_table(version.folder / MANIFEST_FILE, columns=names)
+    derived = manifest.filter(pa.array(find_derived(manifest, version.lineage)))["crop_id"].to_pylist()
+    root_here = root if root.is_dir() else None
+    return Side(version.reference, version.content_digest, root_here, find_source_paths, frozenset(derived))

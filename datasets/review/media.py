@@ -30,6 +30,7 @@ class Showing(StrEnum):
     """What the file on the screen is of its item."""
 
     PUBLISHED = "published"  # the image as it is in the version
+    PARENT = "parent"  # what the image is made of: it is listed, and made when training reads it
     CROP = "crop"  # the crop before upscaling
     SOURCE = "source"  # the whole source picture
     BOTH = "before and after"  # the two pictures side by side
@@ -60,12 +61,14 @@ class MediaFinder:
         self.placeholder_folder = placeholder_folder.absolute()
 
     def find(self, row: Mapping[str, Any]) -> Media:
-        """The file for a row of a manifest or a ledger."""
+        """The file for a row of a manifest or a ledger. Its `derived`, if any, says that a sample is not kept."""
         for column, showing, size in (
             ("blob", Showing.PUBLISHED, ("width", "height")),
             ("crop_blob", Showing.CROP, ("box_w", "box_h")),
         ):
             path = self.find_blob(row.get(column))
+            if path is not None and showing is Showing.PUBLISHED and row.get("derived"):
+                return Media(path, Showing.PARENT, *(read_size(path) or (None, None)))
             if path is not None:
                 return Media(path, showing, row.get(size[0]), row.get(size[1]))
         source = self.find_source(row.get("source_path"))

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from datasets.decisions import Decision
+from datasets.derived import find_derived
 from datasets.review.media import Media, Showing
 
 PUBLISHED = "published"  # stands where a dropped item has the stage that dropped it
@@ -91,7 +92,12 @@ REVIEW_FIELDS = (
     ReviewField("blob", Kind.TEXT, "identity", "digest of the published file"),
     ReviewField("file_digest", Kind.TEXT, "identity", "of the source file; none when it was never read"),
     ReviewField("source_path", Kind.TEXT, "identity", "relative to the source's root"),
-    ReviewField("showing", Kind.TEXT, "identity", "what the picture on screen is: published, crop, source or nothing"),
+    ReviewField(
+        "showing",
+        Kind.TEXT,
+        "identity",
+        "what the picture on screen is: published, crop, source, nothing, or its parent: made when training reads it",
+    ),
 )
 
 
@@ -138,11 +144,15 @@ def build_records(
     """One record per published sample and per dropped item, sorted by item_id.
 
     manifest, ledger: `schema.MANIFEST` and `schema.LEDGER`. decisions: pixel_digest -> what holds now.
-    find_media: row -> the file to show.
+    find_media: row -> the file to show; rows of the manifest have `derived` too (`datasets.derived`).
     A record has REVIEW_FIELDS and `filepath` (absolute), `tags` (the decision, if any), `media_size` ((w, h) or None)
     and `boxes` (dicts of label, bounding_box as fractions x, y, w, h of the picture shown, and confidence).
     """
-    kept = [{**row, "item_id": row["crop_id"], "stage": PUBLISHED} for row in manifest.to_pylist()]
+    derived = find_derived(manifest).tolist()
+    kept = [
+        {**row, "item_id": row["crop_id"], "stage": PUBLISHED, "derived": is_derived}
+        for row, is_derived in zip(manifest.to_pylist(), derived, strict=True)
+    ]
     dropped = ledger.to_pylist()
     groups = find_duplicate_groups(dropped)
     rows = sorted(kept + dropped, key=lambda row: (row["item_id"], row["stage"]))

@@ -57,7 +57,7 @@ def _list_edges(rgb: RGB) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     strength = edge_strength(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
-    radius = min(size) // 2 - 2
+    radius = max(0, min(size) // 2 - 2)  # a thread of pixels has no disc, and no angle
     rows, columns = np.nonzero(strength > 0.1)
     x, y = columns - (size[0] - 1) / 2, rows - (size[1] - 1) / 2
     inside = x**2 + y**2 < radius**2

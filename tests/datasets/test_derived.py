@@ -31,7 +31,7 @@ Lazy = Callable[..., Version]
 def lazy(store: Store, draw_noise: Callable[..., np.ndarray]) -> Lazy:
     """lazy(keep=False) -> a version of two pictures with a negative each, kept or not."""
 
-    def publish(keep: bool = False) -> Version:
+    def publish(keep: bool = False, recipe: dict[str, Any] | None = None) -> Version:
         rows = []
         for k in range(2):
             pixels = draw_noise(k)
@@ -41,7 +41,7 @@ def lazy(store: Store, draw_noise: Callable[..., np.ndarray]) -> Lazy:
             if keep:
                 child["blob"] = store.blobs.put(encode_png(255 - pixels))
             rows += [row, child]
-        lineage: dict[str, Any] = {"recipe": {}, "stage_versions": {}, "weights": {}, "counts": {}}
+        lineage: dict[str, Any] = {"recipe": recipe or {}, "stage_versions": {}, "weights": {}, "counts": {}}
         tables = pa.Table.from_pylist(rows, schema=MANIFEST), LEDGER.empty_table()
         return publish_version(store, "faces", *tables, lineage, lambda folder, *rest: (folder / CARD_FILE).touch())
 
@@ -67,6 +67,22 @@ def test_a_child_with_its_parents_blob_is_derived(lazy: Lazy) -> None:
     assert find_derived(lazy().manifest()).tolist() == [False, True, False, True]
     assert not find_derived(lazy(keep=True).manifest()).any()
     assert find_derived(MANIFEST.empty_table()).tolist() == []
+
+
+def test_a_lineage_that_says_that_all_is_kept_is_trusted(lazy: Lazy, store: Store, tmp_path: Any) -> None:
+    """A build of old kept what left its parent as it is, too: those blobs are equal, and all there is."""
+    for said, derived in ((True, 0), (False, 2), (None, 2)):
+        version = lazy(recipe={"augment": {} if said is None else {"materialise": said}})
+        assert find_derived(version.manifest(), version.lineage).sum() == derived
+        found = check_export(plan_export(store, version, Format.FOLDER, tmp_path / "out")).problems
+        assert (Kind.NOT_KEPT in [problem.kind for problem in found]) == bool(derived)
+    assert len(read_all(store, lazy(recipe={"augment": {"materialise": True}}))) == 2
+
+
+def test_chunks_make_no_difference(lazy: Lazy) -> None:
+    manifest = lazy().manifest()
+    cut = pa.concat_tables(manifest.slice(k, 1) for k in range(4))
+    assert find_derived(cut).tolist() == [False, True, False, True]
 
 
 def test_a_child_without_its_parent_is_an_error(lazy: Lazy) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from fake_version import DIFFERING, draw_face, make_diff, make_row
@@ -76,6 +77,26 @@ def test_the_published_picture_comes_before_the_crop_of_the_other_version(diff: 
     assert (record["showing"], record["filepath"]) == ("crop", str(blob(rows["101#0"]["blob_after"])))
     blob(rows["101#0"]["blob_after"]).unlink()
     assert records_of(diff)["101#0"]["showing"] == "nothing"
+
+
+def test_a_picture_that_a_version_does_not_keep_shows_its_parent(diff: DiffInputs) -> None:
+    before, after = (
+        replace(diff.before, derived=frozenset({"105#0"})),
+        replace(diff.after, derived=frozenset({"104#0"})),
+    )
+    shown = {item: record["showing"] for item, record in records_of(replace(diff, before=before, after=after)).items()}
+    assert (shown["104#0"], shown["105#0"], shown["106#0"]) == ("parent", "parent", "published")
+
+
+def test_changed_pixels_of_a_parent_are_said_to_be_its(diff: DiffInputs) -> None:
+    plain = records_of(diff)["103#0"]["filepath"]
+    after = replace(diff.after, derived=frozenset({"103#0"}))
+    record = records_of(replace(diff, after=after))["103#0"]
+    assert record["showing"] == "before and after"
+    with Image.open(plain) as one, Image.open(record["filepath"]) as other:
+        said = [np.asarray(picture.convert("L"))[:CAPTION] for picture in (one, other)]
+        assert np.array_equal(said[0][:, :SMALLEST], said[1][:, :SMALLEST])
+        assert not np.array_equal(said[0][:, SMALLEST:], said[1][:, SMALLEST:])
 
 
 def test_changed_pixels_are_shown_side_by_side(diff: DiffInputs) -> None:

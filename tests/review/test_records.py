@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +50,23 @@ def test_measurements_and_tags_go_through(inputs: ReviewInputs) -> None:
     assert record["post_tags"] == ["1girl", "series_2"]
     assert record["tags"] == []  # FiftyOne's sample tags are for decisions
     assert record["filepath"] == str(inputs.blob_path(row["blob"]))
+
+
+def test_a_picture_that_is_not_kept_shows_its_parent_and_says_so(inputs: ReviewInputs) -> None:
+    parent = inputs.manifest.slice(0, 1).to_pylist()[0]
+    said = {"parent_crop": parent["crop_id"], "width": 7, "height": 5}
+    lazy = parent | said | {"crop_id": f"{parent['crop_id']}+rotate:90", "augmentation": "rotate:90"}
+    kept = lazy | {"crop_id": f"{parent['crop_id']}+mirror", "augmentation": "mirror"}
+    kept["blob"] = inputs.manifest["blob"][1].as_py()
+    children = pa.Table.from_pylist([lazy, kept], schema=inputs.manifest.schema)
+    records = records_of(replace(inputs, manifest=pa.concat_tables([inputs.manifest, children])))
+    shown, of_parent = records[lazy["crop_id"]], records[parent["crop_id"]]
+    assert (shown["showing"], of_parent["showing"]) == ("parent", "published")
+    assert shown["filepath"] == of_parent["filepath"]
+    assert shown["media_size"] == of_parent["media_size"]  # of the file on the screen, not of what is made of it
+    assert shown["boxes"] == []
+    assert records[kept["crop_id"]]["showing"] == "published"
+    assert "parent" in next(field.description for field in REVIEW_FIELDS if field.name == "showing")
 
 
 def test_each_kind_of_item_shows_what_there_is_of_it(inputs: ReviewInputs) -> None:

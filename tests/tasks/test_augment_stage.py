@@ -15,14 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from datasets.derived import find_derived
 from datasets.digests import digest_pixels
+from datasets.exports.format import Format
+from datasets.exports.plan import plan_export
+from datasets.exports.preflight import Kind
+from datasets.exports.run import check_export
 from datasets.gc import BLOBS, collect_garbage
+from datasets.loader import VersionReader
 from datasets.pictures import decode_picture, encode_png
+from datasets.schema import MANIFEST, conform
 from datasets.splits import assign_splits
 from datasets.store import Store
 from datasets.version import verify_version
 from models.augment.apply import apply_augmentation, parse_augmentation
+from models.augment.geometry import level
 from models.augment.guide import GUIDE
+from models.gan.pictures import resize
 from tasks.augment import (
     STAGE,
     AugmentParams,
@@ -30,7 +39,9 @@ from tasks.augment import (
     add_children,
     child_blobs,
     draw_sample,
+    keep_children,
     list_augmentations,
+    list_children,
     make_children,
 )
 from tasks.build import BuildResult
@@ -179,7 +190,7 @@ def test_pictures_and_seeds_draw_differently_and_each_name_about_as_often() -> N
 def test_children_are_made_one_at_a_time(draw: Callable[..., np.ndarray]) -> None:
     children = make_children(draw(1), AugmentParams(tiles=True, guide=(GuideVariant("all"),)))
     name, first = next(children)
-    assert (name, first.shape) == ("guide:deskew", (96, 96, 3))
+    assert (name, first.shape) == ("guide:stretch-wide", (96, 96, 3))  # nothing is crooked: deskew leaves it as it is
     children.close()
 
 
@@ -193,8 +204,9 @@ def read_blob(store: Store, digest: str) -> np.ndarray:
 def test_children_stand_in_the_manifest_with_name_and_parent(source: Path, build: Build, store: Store) -> None:
     result = build(**SMALL_TILES, **{"augment.guide": ["all"], "augment.mirror": True})
     rows = {row["crop_id"]: row for row in result.version.manifest().to_pylist()}
-    # 2 views, 9 and 4 tiles in 4 turns each, the middle one slanted by 4; the picture itself is the parent
-    per_picture = 1 + 18 + (4 * 2 - 1) + 4 * (9 + 4) + 4
+    # 2 views, 9 and 4 tiles in 4 turns each, the middle one slanted by 4; the picture itself is the parent; all of the
+    # guide's but deskew, as no picture is crooked
+    per_picture = 1 + 17 + (4 * 2 - 1) + 4 * (9 + 4) + 4
     assert len(rows) == COUNT * (1 + per_picture)
     for crop_id, row in rows.items():
         if row["parent_crop"] is None:
@@ -273,10 +285,10 @@ def test_garbage_collection_leaves_the_children_that_a_version_or_a_measurement_
     assert verify_version(store, result.version) == []
 
 
-def test_children_with_equal_pixels_share_a_blob(
+def test_what_would_change_nothing_is_left_out_and_equal_children_share_a_blob(
     tmp_path: Path, build: Build, draw: Callable[..., np.ndarray], png: Callable[..., bytes]
 ) -> None:
-    """A picture that is symmetric, and whose turns are itself: every child stands there, few are stored."""
+    """A picture that is symmetric, and whose turns are itself: of its 15 views the 8 negatives are other pictures."""
     flower = draw(9)
     flower = np.maximum(flower, flower[:, ::-1])
     flower = np.maximum(flower, np.rot90(flower))
@@ -284,9 +296,62 @@ def test_children_with_equal_pixels_share_a_blob(
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "flower.png").write_bytes(png(flower))
     rows = build(**{"augment.tiles": True, "augment.tile_scales": []}).version.manifest().to_pylist()
-    assert len(rows) == 16
+    assert len(rows) == 1 + 8
+    assert all("invert" in row["augmentation"] for row in rows if row["augmentation"])
     assert len({row["blob"] for row in rows}) == 2  # as it is, and inverted
-    assert len({row["crop_id"] for row in rows}) == 16
+    assert len({row["crop_id"] for row in rows}) == 1 + 8
+
+
+@pytest.mark.parametrize("materialise", [True, False])
+def test_a_crooked_page_is_hung_straight_and_a_straight_one_left_out(
+    tmp_path: Path, build: Build, png: Callable[..., bytes], materialise: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    page = rng.integers(225, 250, (96, 96, 3), dtype=np.uint8)
+    for top in range(6, 88, 6):
+        page[top : top + 3, 6:90] = rng.integers(0, 160, 3)  # of many colours: a page of few is dropped
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "crooked.png").write_bytes(png(level(page, 5.0)))
+    (tmp_path / "source" / "straight.png").write_bytes(png(page))
+    changes = {"dedup.near": False, "augment.guide": ["deskew"], "augment.materialise": materialise}
+    manifest = build(**changes).version.manifest()
+    assert manifest["crop_id"].to_pylist() == ["crooked.png#0", "crooked.png#0+guide:deskew", "straight.png#0"]
+
+
+@pytest.mark.parametrize("guide", ["deskew", "all"])
+@pytest.mark.parametrize("file_format", list(Format))
+def test_a_kept_set_can_be_exported_and_read_without_a_way_to_derive(
+    source: Path, build: Build, store: Store, tmp_path: Path, guide: str, file_format: Format
+) -> None:
+    version = build(**{"augment.guide": [guide]}).version
+    assert version.lineage["recipe"]["augment"]["materialise"] is True
+    assert not find_derived(version.manifest()).any()
+    assert len(version.manifest()) == COUNT * (1 + (17 if guide == "all" else 0))
+    out = tmp_path / ("out.zip" if file_format is Format.STYLEGAN else "out")
+    found = [problem.kind for problem in check_export(plan_export(store, version, file_format, out)).problems]
+    assert Kind.NOT_KEPT not in found
+    assert VersionReader(store, version, 96, resize).count == len(version.manifest())
+
+
+@pytest.mark.parametrize("colour", [(128, 128, 128), (0, 0, 0), (255, 255, 255), (255, 0, 0)])
+def test_a_picture_of_one_colour_has_the_same_children_kept_or_not(store: Store, colour: tuple[int, int, int]) -> None:
+    """Most variants, every tile and every turn leave it as it is."""
+    flat = np.full((96, 96, 3), colour, np.uint8)
+    params = AugmentParams.model_validate({name.removeprefix("augment."): v for name, v in SMALL_TILES.items()})
+    params = params.model_copy(update={"guide": tuple(map(GuideVariant, GUIDE)), "mirror": True})
+    kept = [child["name"] for child in keep_children(flat, params, store)]
+    listed = list(list_children(flat, params, "0" * 64))
+    assert kept == [child["name"] for child in listed]
+    assert 0 < len(kept) < len(list_augmentations(96, 96, params))
+
+
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
+def test_small_and_thin_pictures_have_the_same_children_kept_or_not(width: int, height: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    params = AugmentParams.model_validate({"guide": ["all"], "tiles": True, "tile_scales": []})
+    listed = [child["name"] for child in list_children(noise, params, "0" * 64)]
+    assert [name for name, _ in make_children(noise, params)] == listed
 
 
 def test_parents_and_children_are_on_one_side_of_a_split(source: Path, build: Build) -> None:
@@ -324,6 +389,50 @@ def test_pictures_without_children_and_equal_pictures() -> None:
     empty = STAGE.facts.empty_table() if STAGE.facts else facts
     assert len(add_children(items.slice(0, 0), empty)) == 0
     assert child_blobs(empty).to_pylist() == []
+
+
+def test_children_are_added_in_chunks_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each child repeats its parent's tags: no array has to hold those of all children."""
+    rng = np.random.default_rng(5)
+    counts = rng.integers(0, 5, 40)
+    rows = [
+        {
+            "input": f"{k:02d}",
+            "children": [{"name": f"n{i}", "blob": f"{k}-{i}", "width": k, "height": i} for i in range(count)],
+        }
+        for k, count in enumerate(counts.tolist())
+    ]
+    facts = pa.concat_tables(pa.Table.from_pylist(rows[a : a + 7], schema=STAGE.facts) for a in range(0, 40, 7))
+    order = rng.permutation(40).tolist()
+    items = pa.table(
+        {
+            "input": [f"{k:02d}" for k in order],
+            "crop_id": [f"{k}#0" for k in order],
+            "tags": [[f"tag {k}"] * (k % 3) for k in order],
+            "blob": [f"{k}" for k in order],
+            "width": pa.array([9] * 40, pa.int32()),
+            "height": pa.array([9] * 40, pa.int32()),
+        }
+    )
+    items = pa.concat_tables(items.slice(a, 11) for a in range(0, 40, 11))
+    whole = add_children(items, facts)
+    monkeypatch.setattr("datasets.chunks.CHUNK_ROWS", 8)
+    monkeypatch.setattr("datasets.chunks.JOINED_BYTES", 64)
+    cut = add_children(items, facts)
+    assert cut.to_pylist() == whole.to_pylist()
+    for name in ("tags", "crop_id", "parent_crop"):
+        children = cut[name].slice(40)
+        assert max(len(chunk) for chunk in children.chunks) <= 8
+        assert children.num_chunks >= counts.sum() / 8
+    expected = [
+        (f"{k}#0+n{i}", f"{k}#0", f"n{i}", [f"tag {k}"] * (k % 3), f"{k}-{i}", k, i)
+        for k in order
+        for i in range(counts[k])
+    ]
+    columns = ["crop_id", "parent_crop", "augmentation", "tags", "blob", "width", "height"]
+    found = cut.slice(40).select(columns).to_pylist()
+    assert [tuple(row[name] for name in columns) for row in found] == expected
+    assert conform(cut, MANIFEST).num_rows == 40 + counts.sum()
 
 
 def test_a_long_picture_turned_has_its_sides_exchanged(draw: Callable[..., np.ndarray]) -> None:

@@ -265,6 +265,13 @@ def test_skew_is_found_in_long_and_small_pictures() -> None:
         assert find_skew(level(np.ascontiguousarray(part), 5.0)) == pytest.approx(5.0, abs=0.5)
 
 
+@pytest.mark.parametrize("shape", [(1, 40), (2, 40), (40, 1), (40, 2), (3, 500), (5, 4000), (4000, 5)])
+def test_a_thread_of_pixels_hangs_straight(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert find_skew(noise) == 0.0
+    assert np.array_equal(deskew(noise), noise)
+
+
 def test_a_straight_page_and_pictures_without_lines_stay_as_they_are(face: np.ndarray) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
     for picture in (draw_page(4), face, noise, np.full((50, 60, 3), 128, np.uint8), np.zeros((1, 1, 3), np.uint8)):
