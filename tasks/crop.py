@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
 from datasets.cache import INPUT
 from datasets.digests import digest_bytes, digest_file, digest_pixels
@@ -30,8 +28,6 @@ from datasets.sources.read import locate
 from datasets.store import Store
 from models.faces.detector import Face
 from models.faces.geometry import (
-    FACE,
-    PORTRAIT,
     Box,
     CropRecipe,
     Square,
@@ -42,14 +38,16 @@ from models.faces.geometry import (
     place_whole_square,
 )
 from models.faces.marks import Marks, count_faces_in, mark_faces
+from models.faces.onnx import name_runtime
 from models.hashing import hash_picture
 from models.weights import WeightError, get_weight
+from tasks.crop_params import WITHOUT_FACES, CropMethod, CropParams, read_colour
+from tasks.crop_rules import THRESHOLDS, decide
 from tasks.detection import Detector, FaceSearch
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
-from tasks.stage import Facts, Shard, Stage, StageParams, Threshold, join_facts
-from tasks.verdicts import Verdicts
+from tasks.stage import Facts, Shard, Stage, join_facts
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 log = logging.getLogger(__name__)
 
 # what is kept of a crop: manifest columns, and the blob of its pixels as they were cut
@@ -81,115 +79,22 @@ FACTS = pa.schema(
 )
 
 
-class CropMethod(StrEnum):
-    """What is cut out of a picture."""
-
-    FACE = "face"
-    PORTRAIT = "portrait"
-    ALIGN = "align"
-    SQUARE = "square"
-    WHOLE = "whole"
-
-
-WITHOUT_FACES = (CropMethod.SQUARE, CropMethod.WHOLE)
-
-
-class Edge(StrEnum):
-    """What happens where a crop is larger than the picture."""
-
-    SHRINK = "shrink"
-    REFLECT = "reflect"
-    PAD = "pad"
-
-
-class SquareAt(StrEnum):
-    """Which part of a picture its square is."""
-
-    CENTRE = "centre"
-    TOP = "top"
-
-
-class CropParams(StageParams):
-    """What is cut out of a post."""
-
-    measured: ClassVar[frozenset[str]] = frozenset(
-        {"method", "detector", "detector_file", "search_face", "search_side", "up", "down", "side"}
-        | {"edge", "edge_colour", "square_at", "background"}
-    )
-
-    method: CropMethod = Field(
-        CropMethod.FACE,
-        description="face: hairline to neck; portrait: the whole head with hair; align: face, turned until the eyes "
-        "are level; square: the picture's largest square; whole: the picture; the last two look for no faces",
-    )
-    detector: Detector = Field(
-        Detector.UNION,
-        description="lbp, animeface, union (found by either), agreement (found by both), or onnx: a network of yours",
-    )
-    detector_file: str | None = Field(None, description="The network's file, for the detector onnx")
-    search_face: int = Field(32, ge=24, le=2048, description="Smallest face box to look for, in pixels of the picture")
-    search_side: int = Field(
-        1024, ge=256, le=16384, description="Larger pictures are searched in a copy with this long side"
-    )
-    up: float | None = Field(None, ge=0, description="Reach above the face box, in box heights; none: the method's")
-    down: float | None = Field(None, ge=0, description="Reach below the face box, in box heights; none: the method's")
-    side: float | None = Field(None, ge=0, description="Reach on each side, in box widths; none: the method's")
-    edge: Edge = Field(
-        Edge.SHRINK,
-        description="A crop larger than its picture: make it smaller, reflect the picture beyond its edge, or pad it "
-        "with edge_colour",
-    )
-    edge_colour: str = Field("#ffffff", pattern="^#[0-9a-fA-F]{6}$", description="Colour of what pad adds")
-    square_at: SquareAt = Field(SquareAt.CENTRE, description="Which square of a high picture: its middle, or its top")
-    background: str = Field("#ffffff", pattern="^#[0-9a-fA-F]{6}$", description="Colour laid under transparent pixels")
-    min_face: int = Field(40, ge=1, description="Narrowest face box to take, in pixels of the picture")
-    min_score: float = Field(0.0, ge=0, le=1, description="Lowest detector score to take")
-    min_size: int = Field(64, ge=1, description="Shortest side of a crop, in pixels")
-    drop_cut: bool = Field(False, description="Drop faces that the border of the picture cuts off")
-    drop_inside: bool = Field(True, description="Drop faces inside a larger face: pictures on clothes, wrong finds")
-    max_faces: int = Field(0, ge=0, description="Most faces that one crop may show; 0: any number")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.method in WITHOUT_FACES:
-            return self
-        if self.detector is Detector.ONNX and self.detector_file is None:
-            raise ValueError("crop.detector = onnx needs a network: name its file in crop.detector_file")
-        if self.method is CropMethod.ALIGN and self.detector in (Detector.LBP, Detector.ONNX):
-            raise ValueError(f"crop.method = align needs eyes, and {self.detector} finds none: use animeface or union")
-        return self
-
-    def geometry(self) -> CropRecipe:
-        """How far a crop reaches around its face."""
-        base = PORTRAIT if self.method is CropMethod.PORTRAIT else FACE
-        return CropRecipe(
-            up=base.up if self.up is None else self.up,
-            down=base.down if self.down is None else self.down,
-            side=base.side if self.side is None else self.side,
-            edge=self.edge.value,
-            colour=read_colour(self.edge_colour),
-        )
-
-
-def read_colour(text: str) -> tuple[int, int, int]:
-    """`#rrggbb` as red, green, blue."""
-    red, green, blue = bytes.fromhex(text[1:])
-    return red, green, blue
-
-
 def name_weights(params: CropParams, store: Store) -> dict[str, str]:
-    """What the detectors have learned, by name, with digests (animeface's lies inside its package).
+    """What the detectors have learned, by name, with digests (animeface's lies inside its package), and who runs a
+    network of the user's: its answers differ in the last digits.
 
     Raises WeightError when the network's file cannot be read.
     """
     if params.method in WITHOUT_FACES:
         return {}
-    if params.detector is Detector.ONNX:
+    used = {}
+    if params.detector_file is not None:
         try:
-            return {"detector": digest_file(Path(params.detector_file or ""))}
+            used = {"detector": digest_file(Path(params.detector_file)), "detector_runtime": name_runtime()}
         except OSError as error:
             raise WeightError(f"crop.detector_file cannot be read ({error}): name an ONNX file") from error
-    used = {}
+    if params.detector is Detector.ONNX:
+        return used
     if params.detector is not Detector.ANIMEFACE:
         used["lbpcascade-animeface"] = get_weight("lbpcascade-animeface").sha256
     if params.detector is not Detector.LBP:
@@ -230,7 +135,7 @@ def start_search(params: CropParams, folders: Sequence[Path]) -> FaceSearch | No
     """The search for faces that the settings ask for; None when they ask for none."""
     if params.method in WITHOUT_FACES:
         return None
-    model = Path(params.detector_file or "") if params.detector is Detector.ONNX else None
+    model = None if params.detector_file is None else Path(params.detector_file)
     return FaceSearch(params.detector, params.search_face, params.search_side, folders, model)
 
 
@@ -355,42 +260,6 @@ def crop_blobs(facts: pa.Table) -> pa.Array:
     values = pc.struct_field(crops.flatten(), "crop_blob")
     offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(crops), 0).to_numpy())])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-
-
-THRESHOLDS = (
-    Threshold("face_w", "crop.min_face", "face_too_small"),
-    Threshold("detector_score", "crop.min_score", "unsure_face"),
-    Threshold("box_w", "crop.min_size", "too_small"),
-    Threshold("box_h", "crop.min_size", "too_small"),
-    Threshold("faces_in_crop", "crop.max_faces", "several_faces", "<=", lambda params: float(params.max_faces) or None),
-)
-_MARKS = (
-    ("drop_inside", "face_inside", "face_inside_another"),
-    ("drop_cut", "face_cut", "face_cut_off"),
-)
-
-
-def decide(crops: pa.Table, params: CropParams) -> pa.Table:
-    """Verdicts on crops, and on posts that gave none."""
-    verdicts = Verdicts(crops)
-    unread = pc.and_(pc.is_null(crops["true_format"]), pc.is_null(crops["defect"]))  # nothing was found out
-    verdicts.drop(
-        unread.to_numpy(zero_copy_only=False),
-        Defect.UNREADABLE_FILE,
-        detail="the file could not be read, or was changed meanwhile",
-    )
-    broken = pc.is_valid(crops["defect"]).to_numpy(zero_copy_only=False)
-    defects = crops["defect"].to_numpy(zero_copy_only=False)
-    verdicts.drop(broken, defects, detail=crops["defect_detail"].to_numpy(zero_copy_only=False))
-    none = pc.is_null(crops["crop_id"]).to_numpy(zero_copy_only=False)
-    verdicts.drop(none, "no_face", parameter="crop.detector", detail=f"found by {params.detector}: none")
-    for parameter, column, reason in _MARKS:
-        if getattr(params, parameter):
-            marked = pc.fill_null(crops[column], False).to_numpy(zero_copy_only=False)
-            verdicts.drop(marked, reason, parameter=f"crop.{parameter}", measurement=column)
-    for rule in THRESHOLDS:
-        verdicts.hold(rule, params)
-    return verdicts.table()
 
 
 STAGE = Stage(

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from datasets.pictures import OpenPicture
-from models.faces.detector import Face, FaceDetector, Landmark
+from models.faces.detector import Face, FaceDetector, Landmark, limit_side
 from models.faces.load import load_detector
 
 _MIN_SHORT_SIDE = 128  # of a reduced copy, in pixels: it is also what the picture's perceptual hash is taken from
@@ -23,6 +23,8 @@ class Detector(StrEnum):
     AGREEMENT = "agreement"
     ONNX = "onnx"
 
+
+WITHOUT_NETWORK = (Detector.LBP, Detector.ANIMEFACE)  # use no file of the user's
 
 # pixels that the smallest face must have left in a reduced copy: what the detector was made for
 _FACE_PIXELS = {
@@ -74,7 +76,7 @@ class FaceSearch:
         smaller copy anyway, as far as that copy.
         """
         by_face = self._search_face // _FACE_PIXELS[self.detector]
-        by_side = max(width, height) // self._search_side
+        by_side = int(max(width, height) // limit_side(width, height, self._search_side))
         return max(1, min(max(by_face, by_side), min(width, height) // _MIN_SHORT_SIDE))
 
     def find(self, picture: OpenPicture) -> list[Face]:

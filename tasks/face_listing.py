@@ -20,11 +20,12 @@ from datasets.errors import SourceError
 from datasets.pictures import MAX_BYTES, SUFFIX_FORMATS, Defect, OpenPicture, UnreadablePictureError, open_picture
 from datasets.sheets import Cell, draw_sheet, save_sheet
 from datasets.sources.files import LINK_OUTSIDE, list_files, readable_name
-from models.faces.detector import Face
+from models.faces.detector import DetectorError, Face
 from tasks.detection import FaceSearch
 
 COLUMNS = ("image", "x", "y", "w", "h", "score", "detector")
 MOST_CELLS = 60  # of a sheet: more are not looked at, and each is held in memory
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
 _CELL = 224  # pixels
 _AHEAD = 4  # pictures per worker that may wait for their turn to be written
 _INK = (230, 40, 40)
@@ -36,7 +37,7 @@ class SearchedPicture:
 
     name: str  # relative to the folder, "/" as separator
     faces: tuple[Face, ...]
-    problem: str | None  # why it could not be read
+    problem: str | None  # why it could not be read or searched
     cell: Image.Image | None  # a small copy with the boxes drawn in, where one was asked for
 
 
@@ -136,7 +137,7 @@ def search_pictures(
 
 
 def search_file(folder: Path, name: str, search: FaceSearch, drawn: bool = False) -> SearchedPicture:
-    """The faces of one file; a file that gives no pixels says why."""
+    """The faces of one file; a file that gives no pixels, or cannot be searched, says why: the others go on."""
     try:
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -144,10 +145,12 @@ def search_file(folder: Path, name: str, search: FaceSearch, drawn: bool = False
         if (size := path.stat().st_size) > MAX_BYTES:
             raise UnreadablePictureError(Defect.TOO_LARGE, f"{size} bytes, at most {MAX_BYTES} are read")
         picture = open_picture(path.read_bytes(), choose_reduction=search.choose_reduction)
-    except (OSError, UnreadablePictureError) as error:
+        faces = search.find(picture)
+        return SearchedPicture(name, tuple(faces), None, draw_boxes(picture, faces) if drawn else None)
+    except (OSError, UnreadablePictureError, DetectorError) as error:
         return SearchedPicture(name, (), str(error), None)
-    faces = search.find(picture)
-    return SearchedPicture(name, tuple(faces), None, draw_boxes(picture, faces) if drawn else None)
+    except MemoryError:
+        return SearchedPicture(name, (), "the memory is full: try fewer --workers", None)
 
 
 def draw_boxes(picture: OpenPicture, faces: Iterable[Face]) -> Image.Image:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # the libraries whose version can change a pixel or a verdict
-LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "torch", "animeface", "kaobako")
+LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "torch", "animeface", "onnxruntime", "kaobako")
 
 
 def library_versions() -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 Nothing here trusts a header: the size is checked before pixels are allocated, and a file whose data ends early or fails
 its checksum is refused instead of being filled with grey.
+
+What no checksum guards cannot be told. These pass, with whatever the decoder makes of them: a JPEG that breaks off and
+was closed with an end marker, and all other damage at which libjpeg only warns; a WebP, BMP or uncompressed TIFF of the
+right length whose tail is zeros, as a download leaves it that reserves the file first.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIX_FORMATS = {
     "jpg": "JPEG",
     "jpeg": "JPEG",
+    "jpe": "JPEG",
+    "jfif": "JPEG",
     "png": "PNG",
     "webp": "WEBP",
     "gif": "GIF",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import cast
 
 import cv2
 import numpy as np
@@ -12,6 +14,8 @@ from PIL import Image, ImageCms
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _PROFILE_MODES = ("RGB", "CMYK", "L")
 _STRIP = 1 << 18  # pixels converted at once: they stay in the processor's cache, and in one of Pillow's blocks
+_FULL_SCALES = (255, 65535, 2**31 - 1)  # of grey in 32 bits, whose file does not say how many of them are used
+_EIGHT_OF_SIXTEEN = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
 
 
 class Profile:
@@ -81,11 +85,36 @@ def flatten(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16- and 32-bit grey to 8 bits by value, where Pillow's own conversion would clip it to white."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.float64)
-        full = 65535.0 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8))
-    if image.mode == "F":
-        return Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
-    return image
+    """16- and 32-bit grey to 8 bits by value, where Pillow's own conversion would clip it to white.
+
+    A grey that the file calls transparent becomes an alpha channel, compared before neighbouring values fall together.
+    What is no number in floating point becomes black.
+    """
+    if image.mode.startswith("I;16"):
+        grey = _convert_strips(image, lambda values: _EIGHT_OF_SIXTEEN[values])
+    elif image.mode == "I":
+        _, brightest = cast("tuple[int, int]", image.getextrema())
+        full = next((scale for scale in _FULL_SCALES if brightest <= scale), _FULL_SCALES[-1])
+        grey = _convert_strips(image, lambda values: np.rint(np.clip(values, 0, full) * (255 / full)))
+    elif image.mode == "F":
+        grey = _convert_strips(
+            image, lambda values: np.clip(np.rint(np.nan_to_num(values, nan=0, posinf=255, neginf=0)), 0, 255)
+        )
+    else:
+        return image
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return Image.fromarray(grey)
+    alpha = _convert_strips(image, lambda values: np.where(values == clear, 0, 255))
+    return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
+
+
+def _convert_strips(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Values of one channel to uint8 (H, W), a strip at a time: what is made on the way does not grow."""
+    width, height = image.size
+    converted = np.empty((height, width), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        converted[top:bottom] = convert(np.asarray(image.crop((0, top, width, bottom))))
+    return converted

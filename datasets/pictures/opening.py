@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from datasets.jpeg_quality import estimate_quality
 from datasets.pictures import checks
@@ -21,6 +21,15 @@ REDUCTIONS = (1, 2, 4, 8)  # what a JPEG decoder can do while it decodes
 _ORIENTATION = 0x0112  # EXIF
 _BITS_PER_SAMPLE = 258  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _FRAMED_FORMATS = ("GIF", "WEBP", "PNG")  # more than one frame is an animation; in a TIFF they are pages
 _MODE_BITS = {"1": 1, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16, "I": 32, "F": 32}
 
@@ -123,9 +132,9 @@ class _ReducedJpeg(OpenPicture):
         self._whole: Image.Image | None = None
         self._bottom = 0  # rows that are to be decoded, unless a piece needs more
         image.draft(image.mode, (max(1, image.width // reduction), max(1, image.height // reduction)))
-        self._profile = _load_upright(image)
+        upright, self._profile = _load_upright(image)
         facts = replace(facts, icc=self._profile is not None)
-        super().__init__(facts, size, reduction, to_srgb(image, self._profile))
+        super().__init__(facts, size, reduction, to_srgb(upright, self._profile))
 
     def expect(self, bottom: int) -> None:
         self._bottom = min(max(bottom, 0), self.height)
@@ -140,9 +149,8 @@ class _ReducedJpeg(OpenPicture):
         image = Image.open(io.BytesIO(self._data), formats=("JPEG",))
         if bottom < self.height and not self.facts.oriented:
             _load_rows(image, bottom)
-        else:
-            _load_upright(image)
-        return image
+            return image
+        return _load_upright(image)[0]
 
 
 def open_picture(
@@ -196,8 +204,7 @@ def _open(data: bytes, background: Background, choose_reduction: ChooseReduction
         return _ReducedJpeg(data, image, facts, reduction)
     image.load()
     profile_data = image.info.get("icc_profile")
-    _turn_upright(image)
-    opaque, alpha_share = flatten(image, background)
+    opaque, alpha_share = flatten(_turn_upright(image), background)
     profile = read_profile(profile_data, opaque.mode)
     facts = replace(facts, alpha_share=alpha_share, icc=profile is not None)
     return _Decoded(facts, to_srgb(opaque, profile), reduction)
@@ -223,26 +230,30 @@ def _count_bits(image: Image.Image, data: bytes) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF numbers them; 1 for anything else."""
-    value = image.getexif().get(_ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
+    """1 to 8, as EXIF numbers them; 1 for anything else, and where the EXIF cannot be read: the pixels are sound."""
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # it may stand behind the pixels. Apart from the rest: what is wrong with pixels must be raised
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except DECODER_ERRORS:
+        return 1
+    return int(value) if value in _TURNS else 1
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if _orientation(image) in _SIDEWAYS else image.size
 
 
-def _turn_upright(image: Image.Image) -> None:
-    if _orientation(image) != 1:
-        ImageOps.exif_transpose(image, in_place=True)
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Not by Pillow's `exif_transpose`: that writes the EXIF anew, and what cannot be written would end the picture."""
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
-def _load_upright(image: Image.Image) -> Profile | None:
-    """Decode a JPEG of RGB or L and turn it; returns its usable colour profile."""
+def _load_upright(image: Image.Image) -> tuple[Image.Image, Profile | None]:
+    """Decode a JPEG of RGB or L: the upright picture and its usable colour profile."""
     image.load()
-    profile = read_profile(image.info.get("icc_profile"), image.mode)
-    _turn_upright(image)
-    return profile
+    return _turn_upright(image), read_profile(image.info.get("icc_profile"), image.mode)
 
 
 def _reduce(rgb: np.ndarray, reduction: int) -> np.ndarray:

@@ -33,7 +33,10 @@ def faces(
     detector: Annotated[
         DetectorChoice, typer.Option(help="One detector, union (found by either), both (found by both), or onnx.")
     ] = DetectorChoice.UNION,
-    model: Annotated[Path | None, typer.Option(help="The network's file, for --detector onnx.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A network's ONNX file: for onnx; union adds its faces, agreement keeps what it sees, too."),
+    ] = None,
     min_size: Annotated[int, typer.Option(min=18, help="Smallest face box to look for, in pixels.")] = 24,
     max_side: Annotated[int, typer.Option(min=256, help="Larger pictures are searched in a copy of this size.")] = 1024,
     sheet: Annotated[
@@ -51,12 +54,19 @@ def faces(
     """
     import os
 
-    from tasks.detection import Detector, FaceSearch
-    from tasks.face_listing import list_faces
+    from tasks.detection import WITHOUT_NETWORK, Detector, FaceSearch
+    from tasks.face_listing import SHEET_SUFFIXES, list_faces
 
-    if (detector is DetectorChoice.ONNX) != (model is not None):
-        raise typer.BadParameter("--detector onnx and --model FILE belong together", param_hint="--model")
     chosen = Detector.AGREEMENT if detector is DetectorChoice.BOTH else Detector(detector.value)
+    if chosen is Detector.ONNX and model is None:
+        raise typer.BadParameter("--detector onnx needs a network: name its file with --model", param_hint="--model")
+    if chosen in WITHOUT_NETWORK and model is not None:
+        raise typer.BadParameter(
+            f"--detector {chosen} uses no network: leave --model out, or choose onnx, union or agreement",
+            param_hint="--model",
+        )
+    if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
+        raise typer.BadParameter(f"{sheet.name} must end in {', '.join(SHEET_SUFFIXES)}", param_hint="--sheet")
     search = FaceSearch(chosen, min_size, max_side, model=model)
     with progress_bars() as progress:
         bar = progress.add_task("searching", total=None)

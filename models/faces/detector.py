@@ -12,6 +12,7 @@ RGB = npt.NDArray[np.uint8]
 Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) grey
 
 SAME_FACE = 0.3  # IoU from which two boxes mean the same face
+_STRIP = 3.0  # sides: a picture longer than this is a strip, whose faces are as wide as it, not as long
 
 
 class Landmark(NamedTuple):
@@ -83,15 +84,26 @@ def in_reading_order(faces: Iterable[Face]) -> list[Face]:
     return sorted(faces, key=lambda f: (2 * f.y + f.h, 2 * f.x + f.w, f.w, f.h))
 
 
+def limit_side(width: int, height: int, max_side: int) -> float:
+    """The longest side, in pixels, of the copy in which a picture of this size is searched.
+
+    ``max_side`` up to three times as long as wide; beyond, it grows with the length, so that a strip of panels keeps
+    the width (a third of ``max_side``) in which its faces are seen.
+    """
+    return max_side * max(1.0, max(width, height) / min(width, height) / _STRIP)
+
+
 def reduce_to_grey(picture: Picture, max_side: int | None, factor: float = 1.0) -> tuple[Picture, float]:
     """The picture in grey, (h, w) uint8, and its size relative to the original (at most 1).
 
-    It is reduced by ``factor``, and further where its long side would be more than ``max_side`` pixels; never enlarged.
+    It is reduced by ``factor``, and further where its long side would be more than `limit_side` allows; never enlarged.
     Raises ValueError for what is no picture.
     """
     check_picture(picture)
     height, width = picture.shape[:2]
-    factor = min(factor, 1.0, (max_side or max(height, width)) / max(height, width))
+    if max_side:
+        factor = min(factor, limit_side(width, height, max_side) / max(height, width))
+    factor = min(factor, 1.0)
     if picture.ndim == 3:
         picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     if factor < 1:

@@ -32,7 +32,7 @@ def load_detector(
             larger, the faster: the picture is searched in the smallest copy that still shows such faces.
         folders: where weights are looked for besides the user's own folder (the store's ``weights``).
         max_side: pictures with a longer side are searched in a copy reduced to it (a face must still have the 18 or
-            43 pixels there); None leaves the size to ``min_size``.
+            43 pixels there; strips: see `limit_side`); None leaves the size to ``min_size``.
         model: a YOLO-style network in an ONNX file; with ``union``, what it finds is added; with ``agreement``, it must
             find what lbp or animeface found.
 

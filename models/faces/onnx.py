@@ -160,11 +160,23 @@ def _read_input(model: bytes) -> tuple[str, int, int]:
 
 def _load(model: bytes, name: str, runtime: Runtime | None) -> tuple[Callable[[Floats], Floats], str]:
     """A function that runs the network, safe to call from threads, and who runs it, with the version."""
-    chosen = runtime or ("onnxruntime" if find_spec("onnxruntime") else "opencv")
-    return _load_with_onnxruntime(model, name) if chosen == "onnxruntime" else _load_with_opencv(model, name)
+    chosen = runtime or choose_runtime()
+    load = _load_with_onnxruntime if chosen == "onnxruntime" else _load_with_opencv
+    return load(model, name), name_runtime(chosen)
 
 
-def _load_with_onnxruntime(model: bytes, name: str) -> tuple[Callable[[Floats], Floats], str]:
+def choose_runtime() -> Runtime:
+    """Who runs networks here: onnxruntime where it is installed, else OpenCV."""
+    return "onnxruntime" if find_spec("onnxruntime") else "opencv"
+
+
+def name_runtime(runtime: Runtime | None = None) -> str:
+    """Who runs networks, with the version: `onnxruntime 1.32.0`. None: the one that is chosen here."""
+    runtime = runtime or choose_runtime()
+    return f"opencv {cv2.__version__}" if runtime == "opencv" else f"onnxruntime {metadata.version('onnxruntime')}"
+
+
+def _load_with_onnxruntime(model: bytes, name: str) -> Callable[[Floats], Floats]:
     try:
         onnxruntime: Any = import_module("onnxruntime")
     except ImportError as error:
@@ -182,10 +194,10 @@ def _load_with_onnxruntime(model: bytes, name: str) -> tuple[Callable[[Floats], 
         except Exception as error:
             raise DetectorError(f"onnxruntime cannot run the face detector: {error}") from error
 
-    return run, f"onnxruntime {metadata.version('onnxruntime')}"
+    return run
 
 
-def _load_with_opencv(model: bytes, name: str) -> tuple[Callable[[Floats], Floats], str]:
+def _load_with_opencv(model: bytes, name: str) -> Callable[[Floats], Floats]:
     try:
         net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
     except cv2.error as error:
@@ -204,7 +216,7 @@ def _load_with_opencv(model: bytes, name: str) -> tuple[Callable[[Floats], Float
                 f"OpenCV cannot run the face detector (onnxruntime knows more: pip install 'kaobako[onnx]'): {error}"
             ) from error
 
-    return run, f"opencv {cv2.__version__}"
+    return run
 
 
 def _first_boxes(outputs: list[Any]) -> Floats:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -229,6 +231,63 @@ def test_a_damaged_file_that_decodes_gives_the_pixels_of_the_strict_way() -> Non
             assert np.array_equal(picture.cut(0, 0, 203, 149), decode_picture(bytes(damaged)).rgb)
             equal += 1
     assert equal > 20
+
+
+# ---- EXIF that says nothing ------------------------------------------------------------------------------------------
+
+
+def with_chunk(name: bytes, content: bytes, behind: bool) -> bytes:
+    """A PNG with a chunk of text or EXIF, before or behind its pixels."""
+    data = save("PNG")
+    place = data.index(b"IEND" if behind else b"IDAT") - 4
+    body = name + content
+    return data[:place] + struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body)) + data[place:]
+
+
+JUNK = {
+    "png garbage": save("PNG", exif=b"Exif\0\0GARBAGE"),
+    "png zeros": with_chunk(b"eXIf", bytes(30), behind=False),
+    "png zeros behind": with_chunk(b"eXIf", bytes(30), behind=True),
+    "png raw profile": with_chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 9\nno hexadecimal", behind=False),
+    "png raw profile behind": with_chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 9\nno hexadecimal", behind=True),
+    "webp garbage": save("WEBP", lossless=True, exif=b"Exif\0\0GARBAGE"),
+    "webp zeros": save("WEBP", lossless=True, exif=bytes(30)),
+    "png 9": save("PNG", exif=turned(9)),
+    "png 0": save("PNG", exif=turned(0)),
+    "webp 700": save("WEBP", lossless=True, exif=turned(700)),
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_a_sound_picture_with_unreadable_exif_is_upright(name: str) -> None:
+    picture = open_picture(JUNK[name])
+    assert not picture.facts.oriented
+    assert np.array_equal(picture.rgb(), draw())
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0GARBAGE", b"Exif\0\0" + bytes(30)], ids=["garbage", "zeros"])
+@pytest.mark.parametrize("reduction", [1, 4])
+def test_a_sound_jpeg_with_unreadable_exif_is_upright(exif: bytes, reduction: int) -> None:
+    picture = open_picture(save(quality=92, exif=exif), choose_reduction=lambda *size: reduction)
+    assert not picture.facts.oriented
+    assert np.array_equal(picture.rgb(), decode_picture(FILES["jpeg"]).rgb)
+
+
+@pytest.mark.parametrize("name", ["png zeros behind", "png raw profile"])
+@pytest.mark.parametrize("damage", ["short", "garbled"])
+def test_broken_pixels_are_found_beside_unreadable_exif(name: str, damage: str) -> None:
+    """The EXIF is asked for first, and with it the pixels before it are decoded: their error must not get lost."""
+    data = JUNK[name]
+    place = data.index(b"IDAT") - 4
+    (length,) = struct.unpack_from(">I", data, place)
+    pixels = data[place + 8 : place + 8 + length]
+    if damage == "short":
+        pixels = zlib.compress(zlib.decompress(pixels)[: 149 * 300])
+    else:
+        pixels = pixels[: length // 2] + b"\xff" * (length - length // 2)
+    body = b"IDAT" + pixels
+    broken = struct.pack(">I", len(pixels)) + body + struct.pack(">I", zlib.crc32(body))
+    assert outcome(data[:place] + broken + data[place + 12 + length :], 1) is not None
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------

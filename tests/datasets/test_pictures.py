@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -170,6 +171,55 @@ def test_grey_with_alpha(encode: Encode) -> None:
 def test_transparent_colour_of_an_rgb_png(quarters: np.ndarray, encode: Encode) -> None:
     rgb = decode_picture(encode(quarters, "PNG", transparency=(200, 30, 40))).rgb
     assert (rgb[0, 0].tolist(), rgb[0, -1].tolist()) == ([255, 255, 255], [20, 180, 60])
+
+
+def test_transparent_grey_of_16_bits_is_that_grey_alone() -> None:
+    """Its neighbours have the same eight bits, and stay."""
+    row = b"\0" + np.array([32896, 32897, 32895, 0], ">u2").tobytes()
+    data = png(4, 1, 16, 0, row)
+    place = data.index(b"IDAT") - 4
+    clear = data[:place] + chunk(b"tRNS", struct.pack(">H", 32896)) + data[place:]
+    assert decode_picture(clear, background=(9, 8, 7)).rgb[0].tolist() == [[9, 8, 7], [128] * 3, [128] * 3, [0] * 3]
+    assert decode_picture(clear).facts.alpha_share == pytest.approx(0.25)
+
+
+def test_every_grey_of_16_bits_is_rounded_to_the_nearest(encode: Encode) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(64, 1024)
+    wanted = (values.astype(np.int64) * 255 + 32767) // 65535
+    for file_format in ("PNG", "TIFF"):
+        assert np.array_equal(decode_picture(encode(Image.fromarray(values), file_format)).rgb[..., 1], wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "grey"),
+    [
+        ([0, 128, 255, -7], [0, 128, 255, 0]),
+        ([0, 257, 32896, 65535], [0, 1, 128, 255]),
+        ([0, 65535, 2**30, 2**31 - 1], [0, 0, 128, 255]),
+    ],
+)
+def test_grey_of_32_bits_by_the_scale_that_its_brightest_value_needs(
+    values: list[int], grey: list[int], encode: Encode
+) -> None:
+    data = encode(Image.fromarray(np.array([values], np.int32)), "TIFF")
+    assert decode_picture(data).rgb[0, :, 0].tolist() == grey
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_is_no_number_is_black(encode: Encode) -> None:
+    values = np.array([[np.nan, np.inf, -np.inf, 99.6, 300]], np.float32)
+    data = encode(Image.fromarray(values), "TIFF")
+    assert decode_picture(data).rgb[0, :, 0].tolist() == [0, 255, 0, 100, 255]
+
+
+def test_a_large_grey_of_16_bits_takes_no_array_of_floats(encode: Encode) -> None:
+    data = encode(Image.fromarray(np.full((2000, 2000), 32896, np.uint16)), "PNG")
+    decode_picture(data)
+    tracemalloc.start()
+    assert decode_picture(data).rgb[1999, 1999, 2] == 128
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 7 * 4_000_000  # grey, RGB and a strip
 
 
 def test_grey_of_16_bits_is_scaled_not_clipped(encode: Encode) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli.faces import faces
-from models.faces.detector import Face
+from models.faces.detector import DetectorError, Face
 from tasks import detection
 
 app = typer.Typer()
@@ -80,6 +80,53 @@ def test_a_network_needs_its_file_and_the_other_way_round(pictures: Path, asked:
     assert not asked
     assert CliRunner().invoke(app, [*base, "--detector", "onnx", "--model", "x.onnx"]).exit_code == 0
     assert asked[0][1] == {"model": Path("x.onnx")}
+
+
+@pytest.mark.parametrize("word", ["union", "agreement", "both"])
+def test_a_network_may_stand_beside_the_other_detectors(
+    word: str, pictures: Path, asked: list[Any], tmp_path: Path
+) -> None:
+    base = [str(pictures), "--csv", str(tmp_path / "f.csv")]
+    assert CliRunner().invoke(app, [*base, "--detector", word, "--model", "x.onnx"]).exit_code == 0
+    assert asked[0][0][0] == ("union" if word == "union" else "agreement")
+    assert asked[0][1] == {"model": Path("x.onnx")}
+
+
+def test_a_sheet_that_cannot_be_drawn_is_refused_before_the_search(
+    pictures: Path, asked: list[Any], tmp_path: Path
+) -> None:
+    table = tmp_path / "f.csv"
+    for name in ("faces.webp", "faces"):
+        result = CliRunner().invoke(app, [str(pictures), "--csv", str(table), "--sheet", str(tmp_path / name)])
+        assert result.exit_code == 2 and ".png" in result.output
+    assert not asked and not table.exists()
+
+
+def test_every_suffix_of_a_jpeg_is_read(pictures: Path, asked: list[Any], tmp_path: Path) -> None:
+    for suffix in ("jpg", "jpeg", "jpe", "JFIF"):
+        Image.new("RGB", (60, 50), (200, 120, 40)).save(pictures / f"b.{suffix}", "JPEG")
+    result = CliRunner().invoke(app, [str(pictures), "--csv", str(tmp_path / "f.csv"), "--json"])
+    assert json.loads(result.stdout)["faces"] == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(MemoryError(), "memory is full"), (DetectorError("OpenCV cannot run it"), "cannot run it")]
+)
+def test_a_picture_that_cannot_be_searched_is_named_and_the_others_are_not_lost(
+    error: Exception, said: str, pictures: Path, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect(self: FixedDetector, rgb: np.ndarray) -> list[Face]:
+        if rgb.shape[0] == 99:
+            raise error
+        return [Face(1, 2, 30, 31, 0.75, self.name)]
+
+    Image.new("RGB", (60, 99)).save(pictures / "large.png")
+    monkeypatch.setattr(FixedDetector, "detect", detect)
+    table = tmp_path / "f.csv"
+    result = CliRunner().invoke(app, [str(pictures), "--csv", str(table), "--json", "--sheet", str(tmp_path / "f.jpg")])
+    assert result.exit_code == 0, result.output
+    assert said in json.loads(result.stdout)["unreadable"]["large.png"]
+    assert [line.split(",")[0] for line in table.read_text().splitlines()] == ["image", "a.png"]
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,9 +17,12 @@ from PIL import Image, ImageFile
 from datasets.cache import INPUT
 from datasets.digests import digest_bytes, digest_file, digest_pixels
 from datasets.pictures import decode_picture
+from datasets.schema import MANIFEST
 from datasets.store import Store
 from datasets.thumbnails import ThumbnailFolder, encode_thumbnail
-from models.faces.detector import Face, Landmark, in_reading_order
+from models.faces.detector import Face, Landmark, in_reading_order, share_inside
+from models.faces.marks import INSIDE, mark_faces
+from models.faces.onnx import name_runtime
 from models.hashing import hash_picture
 from models.weights import WeightError
 from tasks import crop, detection
@@ -278,7 +282,11 @@ def test_faces_are_marked_and_counted(crowd: Path, store: Store) -> None:
         ({"crop.drop_inside": False}, {}),
         ({"crop.drop_cut": True, "crop.drop_inside": False}, {"a.png#0": "face_cut_off"}),
         ({"crop.max_faces": 2, "crop.drop_inside": False}, {"a.png#1": "several_faces"}),
-        ({"crop.max_faces": 1}, {"a.png#1": "several_faces", "a.png#2": "face_inside_another"}),
+        ({"crop.max_faces": 1}, {"a.png#1": "several_faces", "a.png#2": "several_faces"}),
+        (
+            {"crop.min_size": 100, "crop.drop_cut": True},
+            {"a.png#0": "face_cut_off", "a.png#2": "too_small", "a.png#3": "too_small"},
+        ),
     ],
 )
 def test_marks_drop_what_the_recipe_does_not_want(
@@ -292,6 +300,56 @@ def test_marks_drop_what_the_recipe_does_not_want(
     if dropped == {"a.png#1": "several_faces"}:
         row = rows["a.png#1"]
         assert (row["measurement"], row["value"], row["threshold"]) == ("faces_in_crop", 3, 2)
+
+
+def judge(posts: dict[str, list[tuple[int, int, int, int, float]]], **settings: Any) -> list[str | None]:
+    """Why the faces (x, y, w, h, score) of some posts are dropped, in an order that mixes the posts."""
+    rows = []
+    for post, boxes in posts.items():
+        faces = [Face(*box, "fake") for box in boxes]
+        for k, (face, marks) in enumerate(zip(faces, mark_faces(faces, (2000, 2000)), strict=True)):
+            row: dict[str, Any] = {"post_id": post, "crop_id": f"{post}#{k}", "true_format": "PNG", "faces_in_crop": 1}
+            row |= {
+                "face_x": face.x,
+                "face_y": face.y,
+                "face_w": face.w,
+                "face_h": face.h,
+                "detector_score": face.score,
+            }
+            rows.append({**row, "face_cut": marks.cut, "face_inside": marks.inside, "box_w": 200, "box_h": 200})
+        rows.append({"post_id": f"{post} without", "true_format": "PNG"})
+    schema = pa.schema([*(MANIFEST.field(name).with_nullable(True) for name in JUDGED), *TEXTS])
+    mixed = np.random.default_rng(3).permutation(len(rows))
+    table = pa.Table.from_pylist([rows[k] for k in mixed], schema=schema)
+    reasons = crop.decide(table, CropParams(method="face", **settings))["reason"].take(pa.array(np.argsort(mixed)))
+    return [reason for row, reason in zip(rows, reasons.to_pylist(), strict=True) if "crop_id" in row]
+
+
+JUDGED = (
+    *("post_id", "crop_id", "true_format", "face_x", "face_y", "face_w", "face_h", "face_cut", "face_inside"),
+    *("faces_in_crop", "detector_score", "box_w", "box_h"),
+)
+TEXTS = (("defect", pa.string()), ("defect_detail", pa.string()))
+WRONG = (100, 100, 400, 400, 0.52)
+SOUND = [(120, 120, 100, 100, 0.95), (350, 350, 100, 100, 0.95)]
+
+
+def test_a_find_that_falls_itself_takes_no_face_inside_it_along() -> None:
+    posts = {"a": [WRONG, *SOUND], "b": [(100, 100, 400, 400, 0.9), *SOUND], "c": SOUND}
+    inside = "face_inside_another"
+    assert judge(posts, min_score=0.6) == ["unsure_face", None, None, None, inside, inside, None, None]
+    assert judge(posts) == [None, inside, inside, None, inside, inside, None, None]
+    assert judge(posts, drop_inside=False) == [None] * 8
+    assert judge({"a": [(2, 100, 400, 400, 0.9), *SOUND]}, drop_cut=True) == ["face_cut_off", None, None]
+
+
+def test_of_faces_one_in_another_one_that_falls_takes_none_with_it() -> None:
+    outer, middle, inner = (100, 100, 400, 400, 0.9), (100, 400, 130, 130, 0.9), (120, 450, 60, 78, 0.9)
+    faces = [Face(*box, "fake") for box in (outer, middle, inner)]
+    assert share_inside(faces[1], faces[0]) >= INSIDE > share_inside(faces[2], faces[0])
+    assert share_inside(faces[2], faces[1]) == 1
+    inside = "face_inside_another"
+    assert judge({"a": [outer, middle, inner], "b": [middle, inner]}) == [None, inside, None, None, inside]
 
 
 # ---- methods ---------------------------------------------------------------------------------------------------------
@@ -347,6 +405,8 @@ def test_pad_lays_a_colour_beyond_the_edge(source: Path, build: Build, store: St
     ("values", "problem"),
     [
         ({"detector": "onnx"}, "detector_file"),
+        ({"detector": "lbp", "detector_file": "x.onnx"}, "lbp uses no network"),
+        ({"detector": "animeface", "detector_file": "x.onnx"}, "animeface uses no network"),
         ({"method": "align", "detector": "lbp"}, "eyes"),
         ({"method": "align", "detector": "onnx", "detector_file": "x.onnx"}, "eyes"),
     ],
@@ -365,10 +425,35 @@ def test_a_network_is_known_by_its_bytes(store: Store, tmp_path: Path) -> None:
     path.write_bytes(b"one")
     first = crop.name_weights(params, store)
     path.write_bytes(b"two")
-    assert crop.name_weights(params, store) != first == {"detector": digest_bytes(b"one")}
+    assert (
+        crop.name_weights(params, store)
+        != first
+        == {
+            "detector": digest_bytes(b"one"),
+            "detector_runtime": name_runtime(),
+        }
+    )
 
 
-def test_a_network_is_handed_to_the_detector(source: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("detector", ["union", "agreement"])
+def test_a_network_beside_the_other_detectors_is_part_of_what_they_have_learned(
+    detector: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"one")
+    alone = crop.name_weights(CropParams(detector=detector), store)
+    assert set(alone) == {"lbpcascade-animeface", "animeface"}
+    params = CropParams(detector=detector, detector_file=str(path))
+    used = crop.name_weights(params, store)
+    assert used == {**alone, "detector": digest_bytes(b"one"), "detector_runtime": name_runtime()}
+    monkeypatch.setattr("models.faces.onnx.find_spec", lambda name: None)
+    assert crop.name_weights(params, store) == {**used, "detector_runtime": f"opencv {cv2.__version__}"}
+
+
+@pytest.mark.parametrize("detector", ["onnx", "union", "agreement"])
+def test_a_network_is_handed_to_the_detector(
+    detector: str, source: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def load(*arguments: Any, **named: Any) -> FakeDetector:
@@ -376,9 +461,9 @@ def test_a_network_is_handed_to_the_detector(source: Path, store: Store, monkeyp
         return FakeDetector()
 
     monkeypatch.setattr(detection, "load_detector", load)
-    params = CropParams(detector="onnx", detector_file="nets/face.onnx")
+    params = CropParams(detector=detector, detector_file="nets/face.onnx")
     crop.measure(shard(store, source, ["a.png"]), params.for_measure())
-    assert asked == [("onnx", {"model": Path("nets/face.onnx")})]
+    assert asked == [(detector, {"model": Path("nets/face.onnx")})]
 
 
 # ---- large pictures --------------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ def spot(width: int, height: int, box: tuple[int, int, int, int]) -> bytes:
         ("union", 104, (2000, 2000), 2),
         ("agreement", 52, (2000, 2000), 1),
         ("onnx", 96, (2000, 2000), 4),
-        ("lbp", 24, (1024, 9000), 8),  # searched at 1024 pixels anyway
+        ("lbp", 24, (3000, 9000), 8),  # searched at 1024 pixels anyway
+        ("lbp", 24, (1024, 9000), 3),  # a strip is searched at 341 across
+        ("lbp", 24, (9000, 1024), 3),
         ("union", 24, (2048, 1500), 2),
         ("lbp", 2048, (2000, 300), 2),  # at least 128 pixels stay
         ("lbp", 2048, (90, 90), 1),

@@ -9,7 +9,7 @@ import pytest
 from models.faces import animeface, animeface_networks
 from models.faces.animeface import AnimefaceDetector, draw_test_face
 from models.faces.confirm import SIDE, ConfirmedDetector, cut_piece
-from models.faces.detector import RGB, DetectorError, Face, FaceDetector, iou, reduce_to_grey
+from models.faces.detector import RGB, DetectorError, Face, FaceDetector, iou, limit_side, reduce_to_grey
 from models.faces.lbp import LBPDetector
 from models.faces.load import load_detector
 
@@ -62,6 +62,27 @@ def test_boxes_of_a_reduced_copy_are_scaled_back() -> None:
     assert [f.score for f in faces] == [f.score for f in small]
     assert np.abs(3 * np.array(boxes_of(small)) - np.array(boxes_of(faces))).max() <= 3  # rounding
     assert [p.x for p in faces[0].landmarks] == pytest.approx([3 * p.x for p in small[0].landmarks], abs=0.3)
+
+
+@pytest.mark.parametrize("mode", ["animeface", "union"])
+def test_a_face_in_a_long_strip_is_found_as_in_a_short_one(cascade: str, mode: str) -> None:
+    face = draw_test_face(400)
+    found = []
+    for length in (1200, 6000):
+        strip = np.full((length, 400, 3), (225, 235, 245), np.uint8)
+        strip[500:900] = face
+        detector = load_detector(mode, 24, max_side=512)  # type: ignore[arg-type]
+        (face_found,) = detector.detect(strip)
+        found.append(face_found)
+    assert iou(found[0], found[1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [((800, 800), 600), ((800, 2400), 600), ((2400, 800), 600), ((800, 4800), 1200), ((8000, 1), 1.6e6)],
+)
+def test_the_longest_side_grows_with_the_length_of_a_strip(size: tuple[int, int], side: float) -> None:
+    assert limit_side(*size, 600) == pytest.approx(side)
 
 
 def test_a_bar_on_the_size_leaves_small_faces_out_and_finds_the_large_ones_in_a_smaller_copy() -> None:
