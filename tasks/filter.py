@@ -74,7 +74,7 @@ class FilterParams(StageParams):
         description="Posts that name a parent. take; drop-beside-parent: where the parent is taken; drop: all of them; "
         "only-parents: take only posts that others name as their parent",
     )
-    ids_only: tuple[str, ...] = Field((), description="Take only these posts")
+    ids_only: tuple[str, ...] = Field((), description="Take only these posts; an id is text: 7 is not 007")
     ids_only_file: str = Field("", description="Take only the posts of this file (and of ids_only): one id per line")
     ids_except: tuple[str, ...] = Field((), description="Take none of these posts")
     ids_except_file: str = Field("", description="Take none of the posts of this file: one id per line")

@@ -15,6 +15,7 @@ SCORE_PERCENTILE = "score_percentile"  # 0..100 among the posts of the same rati
 MEGAPIXELS = "declared_megapixels"
 ASPECT = "declared_aspect"  # long side / short side, 1 and more
 CREATED_YEAR = "created_year"  # 2019.5 is the middle of 2019, UTC
+SIDES = ("declared_width", "declared_height")
 DERIVED = (SCORE_PERCENTILE, MEGAPIXELS, ASPECT, CREATED_YEAR)
 
 _YEARS = np.arange("1900", "2201", dtype="datetime64[Y]").astype("datetime64[s]").astype(np.int64)
@@ -22,7 +23,10 @@ _COUNTABLE = 4_000_000  # scores further apart than this are sorted instead of c
 
 
 def add_columns(posts: pa.Table, names: set[str]) -> pa.Table:
-    """Posts with the named columns added: float64, null where the source does not say enough."""
+    """Posts with the named columns added: float64, null where the source does not say enough.
+
+    Declared sides that are named are there already, but one below 1 says nothing: it becomes null.
+    """
     makers = {
         SCORE_PERCENTILE: find_percentiles,
         MEGAPIXELS: find_megapixels,
@@ -32,6 +36,10 @@ def add_columns(posts: pa.Table, names: set[str]) -> pa.Table:
     for name, make in makers.items():
         if name in names:
             posts = posts.append_column(name, pa.array(make(posts), pa.float64(), from_pandas=True))
+    for place, name in enumerate(posts.column_names):
+        if name in SIDES and name in names:
+            side = pa.array(_side(posts, name), pa.float64(), from_pandas=True)
+            posts = posts.set_column(place, name, side.cast(posts.schema.field(name).type))
     return posts
 
 
@@ -81,12 +89,14 @@ def find_aspects(posts: pa.Table) -> np.ndarray:
 
 def _sides(posts: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Declared width and height, NaN where there is none: a side below 1 says nothing."""
-    sides = []
-    for name in ("declared_width", "declared_height"):
-        side = pc.cast(posts[name], pa.float64()).to_numpy(zero_copy_only=False)
-        with np.errstate(invalid="ignore"):
-            sides.append(np.where(side >= 1, side, np.nan))
-    return sides[0], sides[1]
+    return _side(posts, SIDES[0]), _side(posts, SIDES[1])
+
+
+def _side(posts: pa.Table, name: str) -> np.ndarray:
+    side = pc.cast(posts[name], pa.float64()).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        known: np.ndarray = np.where(side >= 1, side, np.nan)
+    return known
 
 
 def find_years(posts: pa.Table) -> np.ndarray:

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from datasets.cache import MeasurementCache
 from datasets.decisions import digest_decisions
-from datasets.sources.config import RatingVintage
-from datasets.sources.listing import SourceReading
+from datasets.sources.listing import SourceReading, VintageReport
 from datasets.sources.read import digest_posts
 from datasets.store import Store
 from models.device import device_name
@@ -55,11 +54,7 @@ def take_notes(plan: BuildPlan, vintage: dict[str, Any] | None) -> list[str]:
         for stage, params in plan.stages
         if not stage.enabled(params)
     ]
-    if vintage is not None and vintage["letters"]:
-        meaning = "safe" if vintage["vintage"] == RatingVintage.S_IS_SAFE else "sensitive"
-        because = "source.rating_vintage says so" if vintage["stated"] else vintage["first"] or "no row shows otherwise"
-        notes.append(f"The rating s was read as {meaning}, in {vintage['letters']} rows ({because}).")
-    return notes
+    return notes if vintage is None else [*notes, *VintageReport(**vintage).explain()]
 
 
 def describe_measuring(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from datasets.errors import KaobakoError
 from datasets.query import TagPattern, count_tags
 from datasets.sources.config import Problem, SourceConfig
-from datasets.sources.read import read_posts
+from datasets.sources.read import read_source
 from tasks.chain import count_verdicts
 from tasks.filter import FilterParams, decide, wanted_ids
 
@@ -39,8 +39,11 @@ class TagSurvey:
         tags: schema TAG_COUNTS.
         taken, dropped: posts that were compared.
         unusable: posts that no filter could take: without a file, without metadata, broken.
-        reasons: why posts were dropped, by how many, and by which key of the recipe: rows of reason, parameter, count.
+        reasons: why posts were dropped, by how many, and by which key of the recipe: rows of reason, parameter, count,
+            and rating, which is the posts' rating where that is the reason, else None.
         strangers: ids that the recipe asks for and the source does not have, the first few, and how many there are.
+        absent_tags: tags of the recipe, patterns left out, that no post of the source has, sorted.
+        vintage: what the rating letter s was read as, and why: sentences, none where no post is rated s.
     """
 
     tags: pa.Table
@@ -49,6 +52,8 @@ class TagSurvey:
     unusable: int
     reasons: list[dict[str, Any]]
     strangers: tuple[list[str], int]
+    absent_tags: list[str]
+    vintage: list[str]
 
 
 def survey_tags(
@@ -60,7 +65,8 @@ def survey_tags(
     alone. cache: where converted metadata is kept.
     Raises KaobakoError when the source cannot be read, or nothing was dropped for the reason.
     """
-    posts = read_posts(source, cache=cache)
+    reading = read_source(source, cache=cache)
+    posts = reading.posts
     if without_files:
         posts = _forgive_missing_files(posts)
     verdicts = decide(posts, params)
@@ -74,15 +80,18 @@ def survey_tags(
                 f"no post is dropped for {reason!r} here. Reasons: {', '.join(known) or 'none, all are taken'}."
             )
         dropped &= pc.fill_null(pc.equal(verdicts["reason"], reason), False).to_numpy()
-    groups = np.where(keep, 0, np.where(dropped, 1, -1))
-    names, counts = count_tags(posts["tags"], groups, 2)
+    groups = np.where(keep, 0, np.where(dropped, 1, 2))
+    names, counts = count_tags(posts["tags"], groups, 3)
+    compared = counts[:, :2].any(axis=1)
     sizes = int(np.count_nonzero(keep)), int(np.count_nonzero(dropped))
     return TagSurvey(
-        weigh_tags(names, counts, *sizes),
+        weigh_tags(names.filter(pa.array(compared)), counts[compared, :2], *sizes),
         *sizes,
         int(np.count_nonzero(~sound)),
-        _count_reasons(verdicts.filter(pa.array(dropped))),
+        _count_reasons(posts["rating"].filter(pa.array(dropped)), verdicts.filter(pa.array(dropped))),
         _find_strangers(posts, params),
+        _find_absent_tags(names, params),
+        [] if reading.vintage is None else reading.vintage.explain(),
     )
 
 
@@ -125,11 +134,21 @@ def _forgive_missing_files(posts: pa.Table) -> pa.Table:
     return posts
 
 
-def _count_reasons(dropped: pa.Table) -> list[dict[str, Any]]:
-    counted = dropped.group_by(["reason", "parameter"]).aggregate([([], "count_all")])
-    order = [("count_all", "descending"), ("reason", "ascending"), ("parameter", "ascending")]
-    rows = counted.sort_by(order).to_pylist()
-    return [{"reason": row["reason"], "parameter": row["parameter"], "count": row["count_all"]} for row in rows]
+def _count_reasons(ratings: pa.ChunkedArray, dropped: pa.Table) -> list[dict[str, Any]]:
+    """Commonest first. ratings: of the posts that were dropped."""
+    of_rating = pc.fill_null(pc.equal(dropped["reason"], "rating"), False)
+    said = dropped.append_column("rating", pc.if_else(of_rating, ratings, pa.scalar(None, pa.string())))
+    names = ["reason", "parameter", "rating"]
+    counted = said.group_by(names).aggregate([([], "count_all")])
+    rows = counted.sort_by([("count_all", "descending"), *((name, "ascending") for name in names)]).to_pylist()
+    return [{**{name: row[name] for name in names}, "count": row["count_all"]} for row in rows]
+
+
+def _find_absent_tags(names: pa.StringArray, params: FilterParams) -> list[str]:
+    asked = (TagPattern.parse(text).exact for text in (*params.tags_all, *params.tags_any, *params.tags_none))
+    exact = pa.array(sorted({tag for tag in asked if tag is not None}), pa.string())
+    absent: list[str] = exact.filter(pc.invert(pc.is_in(exact, value_set=names))).to_pylist()
+    return absent
 
 
 def _find_strangers(posts: pa.Table, params: FilterParams) -> tuple[list[str], int]:

@@ -31,6 +31,18 @@ class Rating(StrEnum):
     UNKNOWN = "unknown"  # the source has ratings, but this one is missing or not understood
 
 
+# Of several ratings of one picture the last of these counts: doubt is stricter than safe, and milder than a plain word.
+MILDEST_FIRST = (
+    Rating.GENERAL,
+    Rating.SAFE,
+    Rating.UNRATED,
+    Rating.UNKNOWN,
+    Rating.SENSITIVE,
+    Rating.QUESTIONABLE,
+    Rating.EXPLICIT,
+)
+
+
 class RatingVintage(StrEnum):
     """Which meaning the rating letters have."""
 
@@ -130,7 +142,8 @@ class SourceConfig(BaseModel):
     )
     rating_vintage: RatingVintage = Field(
         RatingVintage.AUTO,
-        description="What the letter s means. auto: sensitive once a row says g or is of 2022 or later",
+        description="What the letter s means. auto: sensitive once a row says g, is of 2022 or later, or does not say "
+        "when it was written",
         json_schema_extra={"position": 7},
     )
     recursive: bool = Field(True, description="folder: look into sub-folders", json_schema_extra={"position": 8})

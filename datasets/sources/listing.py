@@ -48,20 +48,42 @@ class VintageReport:
     inferred: RatingVintage  # what the rows say
     letters: int  # rows that are rated s
     newer: int  # rows that show that s is sensitive
-    first: str | None  # the first of these: where it stands, and what shows it
+    undated: int  # other rows that are rated s, and do not say when they were written
+    first: str | None  # the first of the newer: where it stands, and what shows it
 
     def describe(self) -> dict[str, Any]:
         """The same as JSON values, for a version's lineage."""
         return {**asdict(self), "vintage": str(self.vintage), "inferred": str(self.inferred)}
 
+    def explain(self) -> list[str]:
+        """Sentences for people: what s was read as and why, and the warning; none where no row is rated s."""
+        if not self.letters:
+            return []
+        if self.stated:
+            because = "source.rating_vintage says so"
+        else:
+            because = self.first or ("in doubt" if self.undated else "no row shows otherwise")
+        meaning = "safe" if self.vintage == RatingVintage.S_IS_SAFE else "sensitive"
+        said = f"The rating s was read as {meaning}, in {self.letters} rows ({because})."
+        warning = self.warning()
+        return [said] if warning is None else [said, warning]
+
     def warning(self) -> str | None:
-        """A sentence, when the settings let rows pass as safe that the rows themselves call sensitive."""
-        if not (self.letters and self.vintage is RatingVintage.S_IS_SAFE and self.newer):
+        """A sentence, when the settings let rows pass as safe that the rows themselves call sensitive, or when s is
+        sensitive for the only reason that rows do not say when they were written."""
+        if not self.letters:
             return None
-        return (
-            f"source.rating_vintage says that s is safe, but {self.newer} rows show that it is sensitive "
-            f"(the first: {self.first}). {self.letters} rows are rated s. Set source.rating_vintage=auto."
-        )
+        if self.vintage == RatingVintage.S_IS_SAFE and self.newer:
+            return (
+                f"source.rating_vintage says that s is safe, but {self.newer} rows show that it is sensitive "
+                f"(the first: {self.first}). {self.letters} rows are rated s. Set source.rating_vintage=auto."
+            )
+        if not self.stated and self.undated and not self.newer:
+            return (
+                f"{self.undated} of {self.letters} rows that are rated s do not say when they were written, so s is "
+                "taken for sensitive. If the dump is of 2021 or older, state source.rating_vintage=s-is-safe."
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True)

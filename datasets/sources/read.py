@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -14,15 +15,21 @@ from datasets.sources.danbooru.convert import Told
 from datasets.sources.listing import SourceListing, SourceReading
 
 _LISTERS = {SourceKind.DANBOORU: danbooru.list_source, SourceKind.FOLDER: folder.list_source}
-_IDENTITY = (
+_LOG = logging.getLogger(__name__)
+_IDENTITY = (  # whatever the filter judges by
     "post_id",
     "source_path",
     "rating",
     "score",
+    "favourites",
     "tags",
     "extension",
+    "declared_width",
+    "declared_height",
     "deleted",
     "banned",
+    "parent_id",
+    "created_at",
     "file_bytes",
     "problem",
 )
@@ -47,7 +54,8 @@ def stamp_source(config: SourceConfig) -> str:
 def read_source(
     config: SourceConfig, listing: SourceListing | None = None, cache: Path | None = None, told: Told | None = None
 ) -> SourceReading:
-    """What the source says of its posts, and how its ratings were understood. Opens no picture.
+    """What the source says of its posts, and how its ratings were understood. Opens no picture; logs a warning of the
+    vintage.
 
     listing: of this config, when the source was listed already: then it is not listed again, and what the table says of
     files fits the listing's stamp. cache: a folder where converted metadata is kept; it may be deleted at any time, and
@@ -57,7 +65,10 @@ def read_source(
     listing = listing or list_source(config)
     if config.kind is SourceKind.FOLDER:
         return SourceReading(folder.read_posts(listing), None)
-    return danbooru.read_source(listing, cache, told)
+    reading = danbooru.read_source(listing, cache, told)
+    if reading.vintage is not None and (warning := reading.vintage.warning()) is not None:
+        _LOG.warning(warning)
+    return reading
 
 
 def read_posts(config: SourceConfig, listing: SourceListing | None = None, cache: Path | None = None) -> pa.Table:

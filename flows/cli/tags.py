@@ -81,6 +81,8 @@ def as_values(survey: TagSurvey, limit: int, like: str) -> dict[str, Any]:
         "reasons": survey.reasons,
         **{order: pick_tags(survey.tags, order, limit, like).to_pylist() for order in _LISTS},
         "unknown_ids": survey.strangers[1],
+        "absent_tags": survey.absent_tags,
+        "rating_vintage": survey.vintage,
     }
 
 
@@ -116,8 +118,12 @@ def report(survey: TagSurvey, limit: int, like: str, reason: str) -> None:
     first, count = survey.strangers
     if count:
         typer.echo(f"{count} of the ids that the recipe asks for are not in the source: {', '.join(first)}"[:400])
+    if survey.absent_tags:
+        typer.echo(f"No post has these tags of the recipe: {', '.join(map(repr, survey.absent_tags))}"[:400])
+    for sentence in survey.vintage:
+        typer.echo(sentence)
     if survey.reasons:
-        rows = [[row["count"], row["reason"], row["parameter"]] for row in survey.reasons]
+        rows = [[row["count"], _name_reason(row), row["parameter"]] for row in survey.reasons]
         print_table("Dropped", ["posts", "reason", "setting"], rows, right=("posts",))
     shown = {order: pick_tags(survey.tags, order, limit, like) for order in _LISTS}
     if not any(len(table) for table in shown.values()) and survey.taken + survey.dropped:
@@ -126,6 +132,10 @@ def report(survey: TagSurvey, limit: int, like: str, reason: str) -> None:
     for order, title in _LISTS.items():
         if len(shown[order]):
             print_table(title, columns, list_rows(shown[order]), right=tuple(columns[1:]))
+
+
+def _name_reason(row: dict[str, Any]) -> str:
+    return row["reason"] if row["rating"] is None else f"{row['reason']} {row['rating']}"
 
 
 def list_rows(table: pa.Table) -> list[list[Any]]:

@@ -76,9 +76,35 @@ def test_what_comes_in_what_stays_out_and_what_tells(recipe: Path) -> None:
     comic = next(row for row in said["telling"] if row["tag"] == "comic")
     assert comic["telling"] < 0 < solo["telling"]
     assert said["reasons"] == [
-        {"reason": "tag_unwanted", "parameter": "filter.tags_none", "count": 4},
-        {"reason": "rating", "parameter": "filter.ratings", "count": 1},
+        {"reason": "tag_unwanted", "parameter": "filter.tags_none", "rating": None, "count": 4},
+        {"reason": "rating", "parameter": "filter.ratings", "rating": "explicit", "count": 1},
     ]
+
+
+def test_ratings_that_fell_are_told_apart(recipe: Path) -> None:
+    said = run_json(recipe, "--set", 'filter.ratings=["safe"]')
+    assert [(row["rating"], row["count"]) for row in said["reasons"]] == [("general", 12), ("explicit", 1)]
+    assert "rating general" in run(recipe, "--set", 'filter.ratings=["safe"]').stdout
+
+
+def test_tags_of_the_recipe_that_no_post_has_are_named(recipe: Path) -> None:
+    asked = ("--set", 'filter.tags_none=["blue hair","comic","zzz*"]', "--set", 'filter.tags_any=["solo","nobody"]')
+    assert run_json(recipe, *asked)["absent_tags"] == ["blue hair", "nobody"]
+    assert "No post has these tags of the recipe: 'blue hair', 'nobody'" in run(recipe, *asked).stdout
+    assert run_json(recipe, *KEPT_OUT)["absent_tags"] == []
+    only_in_unusable = ("--set", 'filter.tags_any=["solo","absent"]', "--reason", "rating")
+    assert run_json(recipe, *only_in_unusable)["absent_tags"] == []
+
+
+def test_what_the_letter_s_was_read_as_is_said(recipe: Path) -> None:
+    assert run_json(recipe)["rating_vintage"] == []
+    path = recipe.parent / "dump" / "metadata" / "posts.json"
+    path.write_text(path.read_text().replace('"rating": "g"', '"rating": "s"'))
+    (said, doubt) = run_json(recipe)["rating_vintage"]
+    assert said == "The rating s was read as sensitive, in 13 rows (in doubt)."
+    assert "source.rating_vintage=s-is-safe" in doubt
+    stated = run(recipe, "--set", 'source.rating_vintage="s-is-safe"').stdout
+    assert "read as safe, in 13 rows (source.rating_vintage says so)" in stated.replace("\n", " ")
 
 
 def test_like_and_limit(recipe: Path) -> None:

@@ -160,6 +160,7 @@ METADATA = "path,rating,score,tags\n" + "".join(
         [("general", 5, "smile hat"), ("general", 5, "hat"), ("explicit", 5, "hat")] + [("general", 5, "hat")] * 5
     )
 )
+METADATA += "".join(f"{name},unrated,,\n" for name in ("grey.png", "same.png", "small.png", "text.jpg", "turned.png"))
 
 
 def test_metadata_that_changes(source: Path, build: Build) -> None:

@@ -130,6 +130,14 @@ def test_the_ledger_says_which_tag_rating_and_figure() -> None:
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("column", ["declared_width", "declared_height"])
+@pytest.mark.parametrize("side", [0, -1])
+def test_a_side_below_one_is_unsaid(column: str, side: int) -> None:
+    for limits in ({"min_side": 500}, {"max_side": 5000}, {"min_megapixels": 0.1}, {"max_aspect": 9}):
+        assert reasons([{column: side}], **limits) == [None]
+        assert reasons([{column: side}], **limits, take_unsaid=False) == ["unsaid"]
+
+
 def test_numbers_at_their_limits() -> None:
     assert reasons([{"score": score} for score in (4, 5, 6, None)], max_score=5) == [None, None, "score_too_high", None]
     favourites = [{"favourites": count} for count in (1, 2, 3, 4, None)]

@@ -48,14 +48,16 @@ def read_source(listing: SourceListing, cache: Path | None = None, told: Told | 
 
 
 def report_vintage(config: SourceConfig, converted: list[Converted]) -> VintageReport:
-    """What `s` means: as stated, or sensitive as soon as any row of any file shows it.
+    """What `s` means: as stated, or sensitive as soon as any row of any file shows it, or leaves it open.
 
-    The site renamed its ratings in January 2022. A slice of newer rows may hold no g, so the dates count too; in doubt
-    `s` is sensitive, which drops more than is wanted but lets nothing through.
+    The site renamed its ratings in January 2022. A slice of newer rows may hold no g, so the dates count too. In doubt,
+    where a row that is rated s does not say when it was written, `s` is sensitive, which drops more than is wanted but
+    lets nothing through.
     """
     newer = sum(file.evidence.newer for file in converted)
+    undated = sum(file.evidence.undated for file in converted)
     first = next((f"{file.where}: {file.evidence.why}" for file in converted if file.where is not None), None)
-    inferred = RatingVintage.S_IS_SENSITIVE if newer else RatingVintage.S_IS_SAFE
+    inferred = RatingVintage.S_IS_SENSITIVE if newer or undated else RatingVintage.S_IS_SAFE
     stated = config.rating_vintage is not RatingVintage.AUTO
     return VintageReport(
         vintage=config.rating_vintage if stated else inferred,
@@ -63,6 +65,7 @@ def report_vintage(config: SourceConfig, converted: list[Converted]) -> VintageR
         inferred=inferred,
         letters=sum(file.evidence.letters for file in converted),
         newer=newer,
+        undated=undated,
         first=first,
     )
 

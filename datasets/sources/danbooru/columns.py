@@ -16,6 +16,7 @@ from datasets.sources.danbooru.fields import (
     S,
     is_newer_date,
     is_newer_rating,
+    is_older_date,
     read_date,
     read_extension,
     read_flag,
@@ -59,13 +60,15 @@ class Evidence:
 
     letters: int = 0  # rows that are rated s
     newer: int = 0  # rows that show that s is sensitive
+    undated: int = 0  # other rows that are rated s, and do not say when they were written
     line: int | None = None  # of the first such row
     why: str = ""
 
     def __add__(self, later: Evidence) -> Evidence:
         """Of these lines and of later ones."""
         first = self if self.line is not None else later
-        return Evidence(self.letters + later.letters, self.newer + later.newer, first.line, first.why)
+        counts = (self.letters + later.letters, self.newer + later.newer, self.undated + later.undated)
+        return Evidence(*counts, first.line, first.why)
 
 
 def build_rows(rows: Sequence[Any], lines: Sequence[int]) -> pa.Table:
@@ -148,9 +151,10 @@ def find_evidence(rows: Sequence[Any], lines: Sequence[int]) -> Evidence:
     """What rows say of the vintage. lines: of each row.
 
     s is sensitive as soon as one row is rated general or sensitive, was made or changed in 2022 or later, or tells of
-    its media asset, which only the later interface does.
+    its media asset, which only the later interface does. That s is safe, only the date of a row's last change shows:
+    a post of 2015 may stand in a row of 2023.
     """
-    letters = 0
+    letters = undated = 0
     newer: list[tuple[int, str]] = []
     for row, line in zip(rows, lines, strict=True):
         rating = read_rating_word(row.rating)
@@ -161,16 +165,13 @@ def find_evidence(rows: Sequence[Any], lines: Sequence[int]) -> Evidence:
             newer.append((line, f"created_at {row.created_at!s:.40}"))
         elif is_newer_date(row.updated_at):
             newer.append((line, f"updated_at {row.updated_at!s:.40}"))
-        elif row.change is not None and is_newer_date(_number(row.change)):
+        elif is_newer_date(row.change):
             newer.append((line, f"change {row.change!s:.40}"))
         elif row.media_asset is not None:
             newer.append((line, "it has a media_asset"))
+        elif rating == S and not (is_older_date(row.updated_at) or is_older_date(row.change)):
+            undated += 1
     if not newer:
-        return Evidence(letters)
+        return Evidence(letters, undated=undated)
     line, why = min(newer)
-    return Evidence(letters, len(newer), line, clean_text(why))
-
-
-def _number(value: Any) -> Any:
-    """Gelbooru's seconds since 1970 may be text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 12 else value
+    return Evidence(letters, len(newer), undated, line, clean_text(why))

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.atomic import make_folder, write_atomically, write_table
-from datasets.digests import digest_json
+from datasets.digests import digest_bytes, digest_json
 from datasets.errors import SourceError
 from datasets.schema import POSTS
 from datasets.sources.danbooru import blocks, rows
@@ -36,7 +36,7 @@ from datasets.sources.danbooru.columns import PIECE, Evidence
 from datasets.sources.danbooru.rows import read_lines
 from datasets.sources.files import stamp_file
 
-CONVERTER = 1  # to be raised when the same bytes come to other rows
+CONVERTER = 2  # to be raised when the same bytes come to other rows
 CONVERTED = PIECE.append(pa.field("member", pa.string()))  # member: of a tar archive
 READ = CONVERTED.set(CONVERTED.get_field_index("tags"), POSTS.field("tags"))  # the same in memory: tags have codes
 END = "end.parquet"
@@ -165,7 +165,8 @@ class _Places:
 
 
 def _write_piece(path: Path, table: pa.Table, note: dict[str, Any]) -> None:
-    noted = table.replace_schema_metadata({_NOTE: json.dumps(note).encode()})
+    text = json.dumps({**note, "rows": len(table)}).encode()
+    noted = table.replace_schema_metadata({_NOTE: digest_bytes(text).encode() + text})
     write_atomically(path, lambda temporary: write_table(temporary, noted))
 
 
@@ -173,10 +174,22 @@ def _read_note(piece: Path) -> dict[str, Any] | None:
     """What a piece says of itself; None for one that is damaged."""
     try:
         schema = pq.read_schema(piece)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: a name that is not UTF-8
         return None
-    note = (schema.metadata or {}).get(_NOTE)
-    return None if note is None or not schema.equals(CONVERTED) else dict(json.loads(note))
+    return _open_note(schema, CONVERTED)
+
+
+def _open_note(schema: pa.Schema, expected: pa.Schema) -> dict[str, Any] | None:
+    """The note in a piece's schema; None for one that is not as it was sealed, or says it of other columns.
+
+    Parquet has no checksum of its footer, where the note lies, and the note says whether s is safe.
+    """
+    sealed = (schema.metadata or {}).get(_NOTE, b"")
+    seal, text = sealed[:64], sealed[64:]
+    if digest_bytes(text).encode() != seal or not schema.equals(expected):
+        return None
+    note: dict[str, Any] = json.loads(text)
+    return note
 
 
 def _read_converted(name: str, folder: Path) -> Converted:
@@ -209,7 +222,7 @@ def _read_pieces(name: str, folder: Path, end: dict[str, Any]) -> Converted:
             place = f"{name}/{note['member']}" if note["member"] else name
             where = f"{place}:{found.line + lines_before}"
             evidence = replace(evidence, line=found.line + lines_before, why=found.why)
-        evidence = replace(evidence, letters=evidence.letters + found.letters, newer=evidence.newer + found.newer)
+        evidence += replace(found, line=None)
         lines_before += note["lines"]
     return Converted(name, tables, evidence, where, end["problem"])
 
@@ -222,15 +235,15 @@ def _read_piece(piece: Path) -> tuple[pa.Table, dict[str, Any]]:
             table = file.read().combine_chunks()
     except MemoryError:
         raise
-    except (pa.ArrowException, OSError, KeyError) as error:  # KeyError: there is no such column
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # KeyError: there is no such column
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno is not None:
             raise  # the disk's complaint; Arrow's own, of the bytes, has no number
         piece.unlink(missing_ok=True)
         raise _LostPieceError(str(error)) from error
-    note = json.loads((table.schema.metadata or {}).get(_NOTE, b"null"))
-    if note is None or not table.schema.equals(READ):
+    note = _open_note(table.schema, READ)
+    if note is None or len(table) != note["rows"]:
         piece.unlink(missing_ok=True)
-        raise _LostPieceError(f"{piece.name} holds other columns")
+        raise _LostPieceError(f"{piece.name} is damaged")
     return table.replace_schema_metadata(None), note
 
 

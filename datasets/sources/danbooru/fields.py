@@ -12,12 +12,17 @@ from datasets.sources.config import Rating, RatingVintage
 S = "s"  # a rating that only the vintage explains: resolved when posts are read, not when they are converted
 
 _ID = re.compile(r"[0-9]{1,18}")
+_PARENT = re.compile(r"\s*([0-9]{1,18})(?:\.0*)?\s*", re.A)
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _LETTERS = {"g": Rating.GENERAL, "q": Rating.QUESTIONABLE, "e": Rating.EXPLICIT, "s": S}
 _WORDS = {**{str(rating): str(rating) for rating in Rating}, **{letter: str(word) for letter, word in _LETTERS.items()}}
 _NEWER_RATINGS = frozenset((str(Rating.GENERAL), str(Rating.SENSITIVE)))
+_FIRST_YEAR = "2000"  # earlier than any site: a placeholder such as 1970-01-01
 _NEWER_YEAR = "2022"  # the site renamed its ratings in January 2022
+_FIRST_SECOND = 100_000_000  # of 1973: a smaller number is no time, but perhaps a date such as 20161231
+_FIRST_MILLISECOND = 100_000_000_000  # as seconds these would be of the year 5138
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = dict(zip(_MONTH_NAMES, range(1, 13), strict=True))
@@ -66,6 +71,11 @@ def is_newer_date(value: Any) -> bool:
     return value is not None and (read_date(value) or "") >= _NEWER_YEAR
 
 
+def is_older_date(value: Any) -> bool:
+    """Whether a date, in any form that read_date knows, is of the years in which s was safe."""
+    return _FIRST_YEAR <= (read_date(value) or "") < _NEWER_YEAR
+
+
 def read_whole(value: Any) -> int | None:
     """A 32-bit whole number that may be a string; None for anything else."""
     try:
@@ -83,9 +93,13 @@ def read_flag(value: Any) -> bool:
 
 
 def read_parent(value: Any) -> str | None:
-    """A parent's id as text; None where there is none."""
-    text = str(value or "")
-    return text if text not in ("", "0", "None") else None
+    """A parent's id as text, as posts have theirs: 2 for "02", " 2" and 2.0. None for 0, and for what is no id."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str) and (match := _PARENT.fullmatch(value)):
+        value = match[1]
+    number = read_id(value)
+    return str(number) if number else None
 
 
 def read_md5(value: Any) -> str | None:
@@ -122,18 +136,26 @@ def read_date(value: Any) -> str | None:
     """A time as `2006-01-02T21:04:05Z`: UTC, whole seconds, so that text compares as time does. None: not understood.
 
     Understood are ISO 8601 and what looks like it ("2016-12-31 04:50:40.123 UTC"; without a zone it is UTC), Gelbooru's
-    "Mon Jan 02 15:04:05 -0600 2006", and seconds since 1970, also as {"s": seconds}.
+    "Mon Jan 02 15:04:05 -0600 2006", and seconds or milliseconds since 1970, also as text, or as {"s": seconds}.
     """
     try:
         if isinstance(value, str):
-            return _read_time(value.strip())
+            text = value.strip()
+            return _read_seconds(int(text)) if _NUMBER.fullmatch(text) else _read_time(text)
         if isinstance(value, dict):
             value = value.get("s")
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        return _iso(_EPOCH + timedelta(seconds=int(value)))
+        return _read_seconds(int(value))
     except (ValueError, OverflowError):
         return None
+
+
+def _read_seconds(number: int) -> str | None:
+    """Raises OverflowError for numbers that are no time."""
+    if number < _FIRST_SECOND:
+        return None
+    return _iso(_EPOCH + timedelta(seconds=number // 1000 if number >= _FIRST_MILLISECOND else number))
 
 
 def _read_time(text: str) -> str | None:

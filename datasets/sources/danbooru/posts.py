@@ -15,8 +15,8 @@ from datasets.digests import digest_bytes
 from datasets.schema import POSTS, conform
 from datasets.sources.config import Problem, RatingVintage, SourceConfig
 from datasets.sources.danbooru.convert import Converted
-from datasets.sources.danbooru.fields import S, meaning_of_s
 from datasets.sources.danbooru.layout import name_files
+from datasets.sources.danbooru.repeats import count_repeats, resolve_s, settle_repeats
 from datasets.sources.files import LINK_OUTSIDE, FileList, readable_names
 
 _LINE = "line-"  # begins the post_id of a line that has none; the files' and the posts' begin otherwise
@@ -27,10 +27,10 @@ def build_posts(
 ) -> pa.Table:
     """All posts, all lines without a post, and all files without a line: a POSTS table in order of post_id.
 
-    The table is in chunks, which are not to be joined: see chunks.py. Of several rows of an id the first
-    counts; the others are told as id~2, id~3, ... A line without an id is called by a digest of its text, so that its
-    name does not change with lines before it. The tables of `converted` are taken out of it, so that no row is held
-    longer than it must be.
+    The table is in chunks, which are not to be joined: see chunks.py. Of several rows of an id the first counts, with
+    the strictest rating of all (see repeats.py); the others are told as id~2, id~3, ... A line without an id is called
+    by a digest of its text, so that its name does not change with lines before it. The tables of `converted` are taken
+    out of it, so that no row is held longer than it must be.
     """
     parts = _list_parts(config, pictures, converted, vintage)
     order = sort_by_name(parts)
@@ -41,12 +41,16 @@ def _list_parts(
     config: SourceConfig, pictures: FileList, converted: Sequence[Converted], vintage: RatingVintage
 ) -> list[pa.Table]:
     """The same rows as several POSTS tables: in the order of the lines, then what has no line."""
-    sources = deque((file.name, table) for file in converted for table in file.tables)
+    tables = [table for file in converted for table in file.tables]
+    names = [file.name for file in converted for _ in file.tables]
     for file in converted:
         file.tables.clear()
-    rows_of = _number_rows([table for _, table in sources])
-    ids = _concatenate([_whole_numbers(table["id"]) for _, table in sources], np.int64)
+    rows_of = _number_rows(tables)
+    ids = _concatenate([_whole_numbers(table["id"]) for table in tables], np.int64)
     repeats = count_repeats(ids)
+    settle_repeats(tables, ids, repeats, vintage)
+    sources = deque(zip(names, tables, strict=True))
+    del tables
     sound = _concatenate([table["problem"].is_null().to_numpy() for _, table in sources], bool)
     sound &= (ids >= 0) & (repeats == 0)
     files = _Files(config, pictures)
@@ -63,19 +67,6 @@ def _list_parts(
     return parts
 
 
-def count_repeats(ids: np.ndarray) -> np.ndarray:
-    """How many rows before it have a row's id: int64 (N,). Rows without an id (-1) repeat nothing."""
-    order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    begins = np.ones(len(ids), bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    places = np.arange(len(ids))
-    repeats = np.empty(len(ids), np.int64)
-    repeats[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    repeats[ids < 0] = 0
-    return repeats
-
-
 def _finish(
     table: pa.Table,
     name: str,
@@ -89,13 +80,12 @@ def _finish(
     problems = table["problem"].combine_chunks()
     lost = (ids < 0) | (repeats > 0)
     special = np.flatnonzero(lost)
-    told = _tell_lines(table.take(pa.array(special)), name, ids[special], repeats[special], marks)
+    told = _tell_lines(table.take(pa.array(special)), name, ids[special], repeats[special], marks, vintage)
     mask = pa.array(lost)
-    rating = table["rating"].combine_chunks()
     columns = {
         **{column: table[column] for column in POSTS.names if column in table.column_names},
         "post_id": pc.replace_with_mask(pa.array(ids).cast(pa.string()), mask, told["post_id"]),
-        "rating": pc.if_else(pc.equal(rating, S), meaning_of_s(vintage), rating),
+        "rating": resolve_s(table["rating"].combine_chunks(), vintage),
         "problem": pc.replace_with_mask(pc.coalesce(problems, found["problem"]), mask, told["problem"]),
         "problem_detail": pc.replace_with_mask(
             pc.coalesce(table["problem_detail"].combine_chunks(), found["problem_detail"]), mask, told["problem_detail"]
@@ -106,15 +96,20 @@ def _finish(
 
 
 def _tell_lines(
-    rows: pa.Table, name: str, ids: np.ndarray, repeats: np.ndarray, marks: Counter[str]
+    rows: pa.Table, name: str, ids: np.ndarray, repeats: np.ndarray, marks: Counter[str], vintage: RatingVintage
 ) -> dict[str, pa.Array]:
     """What lines without a usable post are called, and what is wrong with them."""
     told: dict[str, list[str]] = {"post_id": [], "problem": [], "problem_detail": []}
     wanted = ("problem", "problem_detail", "mark", "member", "line")
-    for row, post_id, repeat in zip(rows.select(wanted).to_pylist(), ids.tolist(), repeats.tolist(), strict=True):
+    ratings = resolve_s(rows["rating"].combine_chunks(), vintage).to_pylist()
+    found = zip(rows.select(wanted).to_pylist(), ids.tolist(), repeats.tolist(), ratings, strict=True)
+    for row, post_id, repeat, rating in found:
         place = f"{name}/{row['member']}" if row["member"] else name
         if repeat:
-            problem, called, detail = Problem.DUPLICATE_ID, f"{post_id}~{repeat + 1}", f"id {post_id} was already read"
+            problem, called = Problem.DUPLICATE_ID, f"{post_id}~{repeat + 1}"
+            detail = (
+                f"id {post_id} was already read. Here it is rated {rating}; the strictest rating of all rows counts"
+            )
         else:
             problem, detail = row["problem"], row["problem_detail"]
             called = _call(row["mark"], marks)

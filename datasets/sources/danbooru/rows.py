@@ -96,7 +96,7 @@ class _Found:
             self.problems.append((problem, "", line, ""))
         self.run_mark.update(text)
         first = self.problems[-1][2]
-        detail = f"{self.run - MAX_RUN} more such lines in a row, up to line {line}: is this a file of JSON lines?"
+        detail = f"{self.run - MAX_RUN} more such lines in a row: is this a file of JSON lines?"
         self.problems[-1] = (problem, detail, first, self.run_mark.hexdigest()[:16])
 
 
@@ -226,7 +226,7 @@ def _depth(words: str) -> int:
 
 def _list_items(value: Any) -> Iterator[Any]:
     """The posts in a line: one, or a page as the sites' APIs send it. All of them must be objects, or none counts."""
-    if isinstance(value, dict) and "post" in value and "id" not in value:
+    if isinstance(value, dict) and value.get("post") is not None and "id" not in value:
         value = value["post"]
     if not isinstance(value, list):
         yield value

@@ -26,6 +26,7 @@ TYPED: dict[str, Any] = {
     "is_banned": False,
     "parent_id": None,
     "created_at": "2021-05-01T00:00:00.000-04:00",
+    "updated_at": "2021-05-02T00:00:00.000-04:00",
 }
 
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from datasets.errors import SourceError
+from datasets.schema import POSTS
 from datasets.sources.config import Problem, Rating, RatingVintage, SourceConfig
 from datasets.sources.read import digest_posts, locate, read_posts, read_source
 
@@ -192,8 +194,71 @@ def test_the_first_row_of_an_id_counts_and_later_ones_are_named(dump: Dump) -> N
     assert (posts["7"]["score"], posts["7"]["problem"]) == (1, None)
     for place in (2, 3):
         assert posts[f"7~{place}"]["problem"] == Problem.DUPLICATE_ID
-        assert posts[f"7~{place}"]["problem_detail"] == f"metadata/posts.json:{place}: id 7 was already read"
+        told = posts[f"7~{place}"]["problem_detail"]
+        assert told.startswith(f"metadata/posts.json:{place}: id 7 was already read. Here it is rated safe;")
     assert len(posts) == 3  # and the file is nobody's orphan
+
+
+@pytest.mark.parametrize(
+    ("ratings", "strictest"),
+    [
+        ("ge", "explicit"),
+        ("eg", "explicit"),
+        ("gsq", "questionable"),
+        ("gxs", "sensitive"),
+        ("gx", "unknown"),
+        (("g", "safe"), "safe"),
+        ("gg", "general"),
+    ],
+)
+def test_the_strictest_rating_of_all_rows_of_an_id_counts(
+    dump: Dump, tmp_path: Path, ratings: tuple[str, ...], strictest: str
+) -> None:
+    """Also where they lie in several files, between rows of other ids."""
+    folder = tmp_path / "dump" / "metadata"
+    folder.mkdir(parents=True)
+    for number, rating in enumerate(ratings[1:]):
+        other, row = ({"id": k, "rating": rating, "score": 99} for k in (1000 + number, 7))
+        (folder / f"z{number}.json").write_text(f"{json.dumps(other)}\n{json.dumps(row)}\n")
+    posts = dump({"id": 3, "rating": "q"}, {"rating": ratings[0]}, {"id": 8, "rating": "g"})
+    assert (posts["7"]["rating"], posts["7"]["score"]) == (strictest, 12)
+    assert (posts["3"]["rating"], posts["8"]["rating"]) == ("questionable", "general")
+    last = posts[f"7~{len(ratings)}"]
+    assert f"Here it is rated {last['rating']}; the strictest rating of all rows counts" in last["problem_detail"]
+
+
+def test_rows_of_an_id_in_a_later_file_alone_agree_too(dump: Dump, tmp_path: Path) -> None:
+    (tmp_path / "dump" / "metadata").mkdir(parents=True)
+    later = ({"id": 5, "rating": "q"}, {"id": 8, "rating": "g"}, {"id": 8, "rating": "e"})
+    (tmp_path / "dump" / "metadata" / "z.json").write_text("\n".join(map(json.dumps, later)))
+    posts = dump({"rating": "g"}, {"rating": "e"})
+    ratings = {name: posts[name]["rating"] for name in ("7", "7~2", "8", "8~2")}
+    assert ratings == {"7": "explicit", "7~2": "explicit", "8": "explicit", "8~2": "explicit"}
+    assert posts["5"]["rating"] == "questionable"
+
+
+def test_s_is_resolved_before_ratings_are_compared(dump: Dump) -> None:
+    assert dump({"rating": "general"}, {"rating": "s"})["7"]["rating"] == "sensitive"
+    assert dump({"rating": "x"}, {"rating": "s"})["7"]["rating"] == "unknown"  # s is safe here
+
+
+@pytest.mark.parametrize("flag", ["deleted", "banned"])
+def test_a_post_is_deleted_or_banned_where_any_row_of_its_id_says_so(dump: Dump, flag: str) -> None:
+    posts = dump({}, {"id": 8}, {f"is_{flag}": True}, {})
+    other = "banned" if flag == "deleted" else "deleted"
+    assert (posts["7"][flag], posts["7"][other], posts["8"][flag], posts["7~3"][flag]) == (True, False, False, False)
+
+
+@pytest.mark.parametrize("parent", [2, "2", "02", " 2", "2 ", 2.0, "2.0"])
+def test_a_parent_is_named_as_posts_are(dump: Dump, parent: object) -> None:
+    assert dump({"parent_id": parent})["7"]["parent_id"] == "2"
+
+
+@pytest.mark.parametrize(
+    "parent", [None, "", 0, "0", "00", 0.0, "null", "None", float("nan"), 1.5, -2, True, [2], "2 3"]
+)
+def test_what_is_no_id_is_no_parent(dump: Dump, parent: object) -> None:
+    assert dump({"parent_id": parent})["7"]["parent_id"] is None
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -277,6 +342,16 @@ def test_digest_sees_scores_and_files_but_not_times_of_files(dump: Dump, tmp_pat
     assert digest() == first
     dump({"score": 13})
     assert digest() != first
+
+
+@pytest.mark.parametrize("name", sorted(set(POSTS.names) - {"file_stamp", "problem_detail"}))
+def test_digest_sees_whatever_the_filter_judges_by(name: str) -> None:
+    row = dict.fromkeys(POSTS.names) | {"post_id": "7"}
+    kind = POSTS.field(name).type
+    other = ["a"] if pa.types.is_list(kind) else True if pa.types.is_boolean(kind) else 5
+    changed = row | {name: str(other) if pa.types.is_string(kind) else other}
+    one, two = (digest_posts(pa.Table.from_pylist([value], schema=POSTS)) for value in (row, changed))
+    assert one != two
 
 
 def test_locate_never_leaves_the_root(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datasets.errors import SourceError
@@ -158,10 +160,60 @@ def test_a_strange_score_is_no_score_and_no_crash(root: Path, score: str) -> Non
     assert posts(root, metadata="meta.csv")["a.png"]["score"] is None
 
 
-def test_pictures_without_a_row_are_unrated_and_rows_without_a_picture_are_told(root: Path) -> None:
+@pytest.mark.parametrize("spelled", ["./a.png", ".//a.png", "b/../a.png", ".\\\\a.png"])
+def test_a_path_may_be_spelled_otherwise(root: Path, spelled: str) -> None:
+    (root / "meta.csv").write_text(f"path,rating\n{spelled},explicit\n")
+    found = posts(root, metadata="meta.csv")
+    assert found["a.png"]["rating"] == "explicit"
+    assert not any(post["problem"] for post in found.values())
+
+
+@pytest.mark.parametrize("head", ["path,Rating", "path, rating", "path,RATING ", "Path,rating", "path,rating,rating"])
+def test_a_column_that_is_nearly_a_known_one_is_named(root: Path, head: str) -> None:
+    (root / "meta.csv").write_text(f"{head}\na.png,e,e\n"[: len(head) + 9])
+    with pytest.raises(SourceError, match=r"(?i)rating|path") as caught:
+        posts(root, metadata="meta.csv")
+    wrong = [name for name in head.split(",") if name not in ("path", "rating")] or ["rating.1"]
+    assert all(repr(name) in str(caught.value) for name in wrong)
+
+
+def test_a_table_with_a_column_twice_is_refused(root: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a.png"]), pa.array(["g"]), pa.array(["e"])], ["path", "rating", " Rating"])
+    pq.write_table(table, root / "meta.parquet")
+    with pytest.raises(SourceError, match=r"' Rating'"):
+        posts(root, metadata="meta.parquet")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "strictest"),
+    [("ge", "explicit"), ("eg", "explicit"), ("gs", "sensitive"), ("gx", "unknown"), ("g,", "unknown")],
+)
+def test_the_strictest_rating_of_all_rows_of_a_path_counts(root: Path, ratings: str, strictest: str) -> None:
+    first, second = ratings[0], ratings[1].strip(",")
+    (root / "meta.csv").write_text(f"path,rating,score\na.png,{first},1\nb/c.JPG,g,2\n./a.png,{second},3\n")
+    found = posts(root, metadata="meta.csv")
+    assert (found["a.png"]["rating"], found["a.png"]["score"], found["a.png"]["problem"]) == (strictest, 1, None)
+    assert found["b/c.JPG"]["rating"] == "general"
+    told = found["meta.csv: row 3 repeats a.png"]
+    assert told["problem"] == Problem.DUPLICATE_ID
+    assert "the strictest rating of all rows counts" in told["problem_detail"]
+
+
+def test_pictures_without_a_row_in_a_table_without_ratings_are_unrated(root: Path) -> None:
+    (root / "meta.csv").write_text("path,score\na.png,1\n")
+    assert {post["rating"] for post in posts(root, metadata="meta.csv").values()} == {"unrated"}
+
+
+def test_a_table_that_rates_none_of_the_pictures_leaves_all_unknown(root: Path) -> None:
+    (root / "meta.csv").write_text("path,rating\nelsewhere/a.png,e\n")
+    found = posts(root, metadata="meta.csv")
+    assert {post["rating"] for post in found.values() if not post["problem"]} == {"unknown"}
+
+
+def test_pictures_without_a_row_are_unknown_and_rows_without_a_picture_are_told(root: Path) -> None:
     (root / "meta.csv").write_text("path,rating\na.png,g\nabsent.png,g\n../secret.png,g\n/etc/passwd,g\nnotes.txt,g\n")
     found = posts(root, metadata="meta.csv")
-    assert found["b/c.JPG"]["rating"] == "unrated"
+    assert found["b/c.JPG"]["rating"] == "unknown"
     problems = {name: post["problem"] for name, post in found.items() if post["problem"]}
     assert problems == {
         "absent.png": Problem.MISSING_FILE,

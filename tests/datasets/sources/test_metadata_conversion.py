@@ -168,6 +168,28 @@ def test_a_damaged_or_deleted_piece_is_converted_again(
     assert read_posts(config, cache=cache).equals(expected)
 
 
+def test_a_flipped_bit_in_a_note_never_makes_sensitive_safe(
+    source: Callable[..., SourceConfig], tmp_path: Path
+) -> None:
+    """The footer of Parquet has no checksum; it says whether s is safe. Every byte of the notes is damaged here."""
+    cache = tmp_path / "cache"
+    config = source({"a.json": make_lines(3)[0] + b'\n{"id": 2, "rating": "g", "file_ext": "png"}\n'})
+    expected = read_posts(config, cache=cache)
+    folder = file_folder(cache, config.root / "metadata" / "a.json")
+    for name in ("000000.parquet", END):
+        whole = (folder / name).read_bytes()
+        begin = whole.index(b"kaobako")
+        noise = random.Random(7)
+        for place in [*range(begin, begin + 330), *noise.sample(range(begin + 330, len(whole)), 150)]:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << noise.randrange(8)
+            (folder / name).write_bytes(damaged)
+            (found,) = read_files([("a.json", config.root / "metadata" / "a.json")], cache)
+            assert (found.evidence.newer, found.problem, len(found.tables)) == (1, None, 1)
+        (folder / name).write_bytes(whole[:begin] + b"kaobakO" + whole[begin + 7 :])
+        assert read_posts(config, cache=cache).equals(expected)
+
+
 def test_a_file_that_grows_while_it_is_read_is_not_kept(
     source: Callable[..., SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

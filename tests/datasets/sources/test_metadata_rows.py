@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from datasets.sources.config import Problem, RatingVintage, SourceConfig
 from datasets.sources.danbooru import rows
+from datasets.sources.danbooru.columns import Evidence
 from datasets.sources.danbooru.fields import read_date, read_extension, read_id
 from datasets.sources.danbooru.rows import load_decoder, read_lines
-from datasets.sources.listing import SourceReading
+from datasets.sources.listing import SourceReading, VintageReport
 from datasets.sources.read import read_source
 
 Dump = Callable[..., dict[str, dict[str, Any]]]
@@ -164,10 +166,11 @@ def test_ids(value: Any, number: int | None) -> None:
         ("2016-12-31T23:50", "2016-12-31T23:50:00Z"),
         ("Mon Jan 02 15:04:05 -0600 2006", "2006-01-02T21:04:05Z"),
         ("Mon Jan 02 01:04:05 +0930 2006", "2006-01-01T15:34:05Z"),
-        (1505921445, "2017-09-20T15:30:45Z"),
+        *[(value, "2017-09-20T15:30:45Z") for value in (1505921445, "1505921445", 1505921445123, "1505921445123")],
         ({"json_class": "Time", "s": 1505921445, "n": 5}, "2017-09-20T15:30:45Z"),
         *[(value, None) for value in ("", "yesterday", "2016-13-01", "2016-12-31 25:00:00 UTC", None, True, [], {})],
         *[(value, None) for value in (10**30, float("inf"), float("nan"), "0001-01-01T00:00:00+05:00", "20161231")],
+        *[(value, None) for value in (20161231, 0, -1505921445, "2016", "9" * 18, "9" * 30)],
         *[(value, None) for value in ("Mon Foo 02 15:04:05 -0600 2006", "Mon Feb 30 15:04:05 -0600 2006", {"s": "x"})],
     ],
 )
@@ -204,12 +207,62 @@ def test_what_shows_that_s_is_sensitive(dump: Dump, tmp_path: Path, changed: dic
     json.dumps(found.describe())
 
 
-@pytest.mark.parametrize("changed", [{"rating": "e"}, {"updated_at": None}, {"change": "x"}, {"media_asset": None}])
+@pytest.mark.parametrize("changed", [{"rating": "e"}, {"change": "x"}, {"media_asset": None}])
 def test_what_does_not_show_it(dump: Dump, changed: dict[str, Any]) -> None:
     assert dump({"id": 5}, {"id": 6, **changed})["5"]["rating"] == "safe"
 
 
-def test_a_stated_vintage_that_the_rows_gainsay_is_warned_of(dump: Dump, tmp_path: Path) -> None:
+def read_vintage(tmp_path: Path, **settings: Any) -> VintageReport:
+    found = read_source(SourceConfig(root=tmp_path / "dump", **settings)).vintage
+    assert found is not None
+    return found
+
+
+UNDATED = [None, "", "x", "2021/05/01", "20210501", 20210501, "1970-01-01 00:00:00 UTC", 0, "0", "2021-13-01", [], True]
+
+
+@pytest.mark.parametrize("updated", UNDATED)
+def test_s_is_sensitive_where_a_row_does_not_say_when_it_was_written(
+    dump: Dump, tmp_path: Path, caplog: pytest.LogCaptureFixture, updated: object
+) -> None:
+    undated = {"id": 6, "updated_at": updated, "created_at": "2015-01-01 00:00:00 UTC"}
+    caplog.set_level(logging.WARNING)
+    assert dump({"id": 5}, undated)["5"]["rating"] == "sensitive"
+    found = read_vintage(tmp_path)
+    assert (found.inferred, found.letters, found.newer, found.undated) == ("s-is-sensitive", 2, 0, 1)
+    assert found.explain() == ["The rating s was read as sensitive, in 2 rows (in doubt).", found.warning()]
+    assert "1 of 2 rows" in caplog.text and "source.rating_vintage=s-is-safe" in caplog.text
+    stated = read_vintage(tmp_path, rating_vintage="s-is-safe")
+    assert stated.vintage == "s-is-safe" and stated.warning() is None
+    assert dump({"id": 5}, undated | {"rating": "e"})["5"]["rating"] == "safe"  # it is not in question
+
+
+@pytest.mark.parametrize(
+    "written", [{"updated_at": "2017-06-01 00:00:00 UTC"}, {"change": "1505921445"}, {"change": 1505921445123}]
+)
+def test_s_is_safe_where_every_row_was_written_before_2022(dump: Dump, tmp_path: Path, written: dict[str, Any]) -> None:
+    assert dump({"id": 5, "updated_at": None, **written})["5"]["rating"] == "safe"
+    assert read_vintage(tmp_path).undated == 0
+
+
+@pytest.mark.parametrize("updated", ["1672531200", "1672531200000", 1672531200000])
+def test_seconds_and_milliseconds_show_that_s_is_sensitive(dump: Dump, tmp_path: Path, updated: object) -> None:
+    assert dump({"id": 5, "updated_at": updated})["5"]["rating"] == "sensitive"
+    assert read_vintage(tmp_path).newer == 1
+
+
+def test_evidence_adds_up() -> None:
+    undated, newer = {**TYPED, "updated_at": None}, {**TYPED, "rating": "g"}
+    data = as_lines(undated, newer, undated)
+    assert read_lines(data)[1] == Evidence(2, 1, 2, 2, "rated general")
+    parts = [read_lines(as_lines(row))[1] for row in (undated, newer, undated)]
+    added = parts[0] + parts[1] + parts[2]
+    assert (added.letters, added.newer, added.undated, added.why) == (2, 1, 2, "rated general")
+
+
+def test_a_stated_vintage_that_the_rows_gainsay_is_warned_of(
+    dump: Dump, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dump({"id": 5}, {"id": 6, "rating": "g"})
 
     def read(**settings: Any) -> SourceReading:
@@ -219,6 +272,8 @@ def test_a_stated_vintage_that_the_rows_gainsay_is_warned_of(dump: Dump, tmp_pat
     assert found is not None
     assert (found.vintage, found.inferred, found.stated) == ("s-is-safe", "s-is-sensitive", True)
     assert "metadata/posts.json:2" in (found.warning() or "")
+    assert found.warning() in caplog.messages
+    assert found.explain()[1:] == [found.warning()]
     for stated in ({}, {"rating_vintage": "s-is-sensitive"}):
         said = read(**stated).vintage
         assert said is not None and said.warning() is None
@@ -307,6 +362,8 @@ def test_the_fast_way_reads_what_the_careful_one_does(parts: list[bytes]) -> Non
         (b'{"id": 6, "file_ext": "png", "id": 7}', None),
         (b'{"id": 7, "file_ext": "png"}\r', None),
         (b'{"id": 7, "file_ext": "png"} {}', Problem.BROKEN_ROW),
+        (b'{"post": null}', Problem.NO_ID),
+        (b'{"id": 7, "file_ext": "png", "post": null}', None),
     ],
 )
 def test_faults_that_a_hasty_reader_overlooks(line: bytes, problem: Problem | None) -> None:
@@ -357,4 +414,4 @@ def test_endless_bad_lines_are_counted_in_one(monkeypatch: pytest.MonkeyPatch, b
     assert count == 13
     problems = table.filter(pa.compute.is_valid(table["problem"]))
     assert problems["line"].to_pylist() == [1, 2, 3, 4, 12, 13]
-    assert problems["problem_detail"][3].as_py().startswith("7 more such lines in a row, up to line 10")
+    assert problems["problem_detail"][3].as_py().startswith("7 more such lines in a row: ")
