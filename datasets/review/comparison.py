@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.atomic import write_atomically
 from datasets.digests import digest_json
-from datasets.pictures import UnreadablePictureError, decode_picture
 
 SMALLEST, LARGEST = 192, 512  # pixels of a cell's side
 GAP, CAPTION = 4, 26
@@ -22,6 +21,8 @@ def save_comparison(folder: Path, before: Path, after: Path, captions: tuple[str
     before, after: files named by the digest of their bytes (blobs), so that the same two give the same file.
     Returns None when one of them cannot be decoded.
     """
+    from datasets.pictures import UnreadablePictureError, decode_picture  # OpenCV: the command line starts without it
+
     path = folder / f"{digest_json([_FORMAT, before.name, after.name, list(captions)])[:32]}.jpg"
     if not path.exists():
         try:

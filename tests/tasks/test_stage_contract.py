@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,11 @@ def cache_folder(stage: Stage, store: Store, **values: Any) -> str:
 
 
 @pytest.mark.parametrize(("stage", "name"), MEASURED_FIELDS, ids=by_name)
-def test_the_key_changes_with_each_measured_setting(stage: Stage, name: str, store: Store) -> None:
+def test_the_key_changes_with_each_measured_setting(
+    stage: Stage, name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.onnx").write_bytes(b"a network")
     assert cache_folder(stage, store, **{name: OTHER[stage.name, name]}) != cache_folder(stage, store)
 
 
