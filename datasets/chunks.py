@@ -82,9 +82,8 @@ def _share_dictionaries(table: pa.Table, weights: np.ndarray) -> pa.Table:
 
 def _decode(table: pa.Table, weights: np.ndarray) -> pa.Table:
     """The same values without codes, in chunks of bounded size."""
-    schema = pa.schema([field.with_type(without_codes(field.type)) for field in table.schema])
     rows = cut_chunks(np.arange(len(table)), weights)
-    return pa.concat_tables([table.slice(some[0], len(some)).cast(schema) for some in rows])
+    return pa.concat_tables([spell_out(table.slice(some[0], len(some))) for some in rows])
 
 
 def _join(column: pa.ChunkedArray) -> list[pa.Array]:

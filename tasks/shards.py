@@ -155,7 +155,7 @@ def split_open_work(
     known = sound_facts(stage, cache.lookup(items[INPUT]), store)
     open_items = first_of_each(items.filter(lacks_facts(items, known)), INPUT)
     along = find_followers(stage, chain, store, open_items[INPUT])
-    size = shard_size(len(open_items), workers, min(MAX_SHARD, stage.max_shard))
+    size = shard_size(len(open_items), workers, stage.max_shard or MAX_SHARD)
     refs = []
     for index, start in enumerate(range(0, len(open_items), size)):
         rows = open_items.slice(start, size)
@@ -194,7 +194,7 @@ def lacks_facts(items: pa.Table, facts: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pc.invert(known), pc.is_valid(items[INPUT]))
 
 
-def shard_size(items: int, workers: int, most: int = MAX_SHARD) -> int:
+def shard_size(items: int, workers: int, most: int) -> int:
     """Items per shard: some shards for each worker, so that none waits long for the last one; few hundred at most."""
     return max(MIN_SHARD, min(most, math.ceil(items / (workers * 4))), math.ceil(items / MAX_SHARDS))
 

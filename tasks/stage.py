@@ -144,7 +144,7 @@ class Stage:
     may_lack_facts: bool = False  # an input that cannot be read gives no fact, and decide() says so
     off_because: str = ""  # said in the lineage when the recipe leaves the stage out
     thresholds: tuple[Threshold, ...] = ()
-    max_shard: int = 1000  # items of a shard, as long as there are few shards; fewer where one takes seconds
+    max_shard: int = 0  # items of a shard where one takes seconds; 0: as many as shards.MAX_SHARD says
     cuts_crops: bool = False  # measure() cuts crops out, and tells `measure_along` of each
     compares: bool = False  # judges items against each other: a rejected item still stands for its copies here
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -64,7 +65,7 @@ class Picture:
     facts: PictureFacts
 
 
-class OpenPicture:
+class OpenPicture(ABC):
     """A picture that was read to its last byte, of which no more is decoded in full colour than is asked for.
 
     A JPEG of grey or RGB that is to be looked at in a reduced copy is decoded reduced: its entropy-coded data is read
@@ -98,14 +99,15 @@ class OpenPicture:
         """The whole picture in full colour: uint8 (H, W, 3)."""
         return self._piece(0, 0, self.width, self.height)
 
-    def expect(self, bottom: int) -> None:
+    def expect(self, bottom: int) -> None:  # noqa: B027 - what is decoded whole has nothing to save
         """Say that no piece will reach below the first `bottom` rows, so that no more need be decoded.
 
         It changes no pixel: a piece that does reach further has the picture decoded once more.
         """
 
+    @abstractmethod
     def _piece(self, x: int, y: int, w: int, h: int) -> np.ndarray:
-        raise NotImplementedError
+        """A piece that lies within the picture: uint8 (h, w, 3), an array of its own."""
 
 
 class _Decoded(OpenPicture):

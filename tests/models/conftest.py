@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ def draw_sample(index: int) -> np.ndarray:
     return picture
 
 
-def discs(start: int) -> Iterator[np.ndarray]:
+def draw_batches(start: int) -> Iterator[np.ndarray]:
     """Batches from sample `start` on, uint8 (16, 3, 16, 16)."""
     while True:
         yield np.stack([draw_sample(index) for index in range(start, start + BATCH)])
@@ -33,7 +34,7 @@ def discs(start: int) -> Iterator[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def disc_data() -> Callable[[int], Iterator[np.ndarray]]:
-    return discs
+    return draw_batches
 
 
 @pytest.fixture(scope="session")
@@ -60,5 +61,20 @@ def disc_dataset() -> DatasetRef:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_training: TrainingConfig, disc_dataset: DatasetRef) -> Path:
     """The folder of a finished tiny training; tests read it only."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    train(tiny_training, discs, disc_dataset, folder)
+    train(tiny_training, draw_batches, disc_dataset, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def discs() -> Callable[..., np.ndarray]:
+    """discs(seed, side=192) -> thirty coloured discs on a ground: uint8 (side, side, 3)."""
+
+    def draw(seed: int, side: int = 192) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        picture = np.full((side, side, 3), rng.integers(60, 200, 3), np.uint8)
+        for _ in range(30):
+            centre, radius = rng.integers(0, side, 2).tolist(), int(rng.integers(5, side // 5))
+            cv2.circle(picture, centre, radius, rng.integers(0, 256, 3).tolist(), -1)
+        return picture
+
+    return draw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -12,22 +13,13 @@ from PIL import Image
 from models.quality import COLOUR_LIMIT, count_colours, measure_blur, measure_quality
 
 
-def discs(seed: int, side: int = 192) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    picture = np.full((side, side, 3), rng.integers(60, 200, 3), np.uint8)
-    for _ in range(30):
-        centre, radius = rng.integers(0, side, 2).tolist(), int(rng.integers(5, side // 5))
-        cv2.circle(picture, centre, radius, rng.integers(0, 256, 3).tolist(), -1)
-    return picture
-
-
 def jpeg(picture: np.ndarray, quality: int = 75) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def test_blur_falls_with_every_blurring_and_is_zero_for_nothing() -> None:
+def test_blur_falls_with_every_blurring_and_is_zero_for_nothing(discs: Callable[..., np.ndarray]) -> None:
     picture = discs(1)
     values = [
         measure_quality(np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)).blur
@@ -39,7 +31,9 @@ def test_blur_falls_with_every_blurring_and_is_zero_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_blur_does_not_depend_on_contrast_and_low_contrast_is_not_blur(seed: int) -> None:
+def test_blur_does_not_depend_on_contrast_and_low_contrast_is_not_blur(
+    seed: int, discs: Callable[..., np.ndarray]
+) -> None:
     picture = discs(seed, 256)
     sharp = measure_quality(picture).blur
     soft = measure_quality(np.asarray(cv2.GaussianBlur(picture, (0, 0), 2), np.uint8)).blur
@@ -49,7 +43,7 @@ def test_blur_does_not_depend_on_contrast_and_low_contrast_is_not_blur(seed: int
         assert measure_quality(jpeg(faint, 90)).blur > soft + 0.1
 
 
-def test_blur_is_not_fooled_by_noise_on_a_blurred_picture() -> None:
+def test_blur_is_not_fooled_by_noise_on_a_blurred_picture(discs: Callable[..., np.ndarray]) -> None:
     picture = discs(1, 256)
     soft = cv2.GaussianBlur(picture, (0, 0), 2.5).astype(np.float64)
     noisy = np.clip(soft + np.random.default_rng(0).normal(0, 2, soft.shape), 0, 255).astype(np.uint8)
@@ -64,7 +58,7 @@ def test_blur_of_a_step_is_the_share_that_the_box_takes_away() -> None:
     assert measure_blur(grey) == pytest.approx(1 - np.sqrt(5 * 20**2 / 100**2))
 
 
-def test_a_large_picture_is_judged_at_the_size_of_a_small_one() -> None:
+def test_a_large_picture_is_judged_at_the_size_of_a_small_one(discs: Callable[..., np.ndarray]) -> None:
     small = discs(2, 256)
     large = small.repeat(4, axis=0).repeat(4, axis=1)
     assert measure_quality(large).blur == measure_quality(small).blur
@@ -80,7 +74,7 @@ def test_shares_of_black_and_white() -> None:
     assert (measure_quality(yellow).black_share, measure_quality(yellow).white_share) == (0.0, 0.0)
 
 
-def test_aspect_is_at_least_one_and_of_the_whole_picture() -> None:
+def test_aspect_is_at_least_one_and_of_the_whole_picture(discs: Callable[..., np.ndarray]) -> None:
     assert measure_quality(discs(0)[:96]).aspect == 2.0
     assert measure_quality(discs(0)[:, :64]).aspect == 3.0
     assert measure_quality(discs(0)).aspect == 1.0
@@ -106,7 +100,7 @@ def test_any_size_has_finite_measures(shape: tuple[int, int]) -> None:
     assert all(np.isfinite(value) for value in vars(measure_quality(picture)).values())
 
 
-def test_measures_depend_on_pixels_not_on_memory_layout() -> None:
+def test_measures_depend_on_pixels_not_on_memory_layout(discs: Callable[..., np.ndarray]) -> None:
     picture = discs(3)
     assert measure_quality(np.asfortranarray(picture)) == measure_quality(picture)
     assert measure_quality(np.ascontiguousarray(picture[::2])[:, ::-1].copy()) == measure_quality(picture[::2, ::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -18,15 +19,6 @@ from models.quality_tint import (
 )
 
 LIMIT = 0.19  # the cleaning stage's default
-
-
-def discs(seed: int, side: int = 192) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    picture = np.full((side, side, 3), rng.integers(60, 200, 3), np.uint8)
-    for _ in range(30):
-        centre, radius = rng.integers(0, side, 2).tolist(), int(rng.integers(5, side // 5))
-        cv2.circle(picture, centre, radius, rng.integers(0, 256, 3).tolist(), -1)
-    return picture
 
 
 def as_grey(picture: np.ndarray) -> np.ndarray:
@@ -57,7 +49,9 @@ def tint(picture: np.ndarray) -> float:
 
 @pytest.mark.parametrize("side", [96, 256])
 @pytest.mark.parametrize("seed", range(4))
-def test_grey_and_every_tone_are_below_the_limit_and_colour_above(seed: int, side: int) -> None:
+def test_grey_and_every_tone_are_below_the_limit_and_colour_above(
+    seed: int, side: int, discs: Callable[..., np.ndarray]
+) -> None:
     picture = discs(seed, side)
     for quality in (50, 75, 90):
         for one_tone in (
@@ -75,13 +69,13 @@ def test_grey_and_every_tone_are_below_the_limit_and_colour_above(seed: int, sid
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_grey_page_through_a_colour_scanner_is_grey(seed: int) -> None:
+def test_a_grey_page_through_a_colour_scanner_is_grey(seed: int, discs: Callable[..., np.ndarray]) -> None:
     grey = as_grey(discs(seed, 256)).astype(np.float64)
     noisy = grey + np.random.default_rng(seed).normal(0, 3, grey.shape)
     assert tint(jpeg(np.clip(noisy, 0, 255).astype(np.uint8), 85)) < LIMIT
 
 
-def test_the_share_is_the_same_for_a_picture_and_its_pastel() -> None:
+def test_the_share_is_the_same_for_a_picture_and_its_pastel(discs: Callable[..., np.ndarray]) -> None:
     picture = discs(3, 256)
     pastel = as_grey(picture) + (picture.astype(np.float64) - as_grey(picture)) * 0.5
     assert tint(np.rint(pastel).astype(np.uint8)) == pytest.approx(tint(picture), abs=0.05)
@@ -102,7 +96,7 @@ def test_two_colours_of_one_brightness_are_colour() -> None:
     assert tint(picture) > 0.8
 
 
-def test_saturation_tells_grey_from_toned() -> None:
+def test_saturation_tells_grey_from_toned(discs: Callable[..., np.ndarray]) -> None:
     picture = discs(0)
     assert measure_saturation(reduce_for_tint(as_grey(picture))) == 0
     assert measure_saturation(reduce_for_tint(toned(picture, (60, 30, 10), (255, 220, 160)))) > 20

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from datasets.sources.config import SourceConfig, SourceKind
+from datasets.sources.danbooru import blocks, rows
 from datasets.sources.read import read_posts
 
 TYPED: dict[str, Any] = {
@@ -56,3 +61,63 @@ def dump(tmp_path: Path) -> Callable[..., dict[str, dict[str, Any]]]:
         return posts
 
     return write
+
+
+@pytest.fixture(scope="session")
+def packs() -> dict[str, Callable[[bytes], bytes]]:
+    """How bytes are packed, by name."""
+    return {
+        "plain": lambda data: data,
+        "gz": gzip.compress,
+        "xz": lzma.compress,
+        "bz2": bz2.compress,
+        "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    }
+
+
+@pytest.fixture(scope="session")
+def make_lines() -> Callable[..., list[bytes]]:
+    """make_lines(count, first=1, seed=5) -> rows of metadata whose bytes do not pack to nothing."""
+
+    def make(count: int, first: int = 1, seed: int = 5) -> list[bytes]:
+        noise = random.Random(seed)
+        return [
+            json.dumps(
+                {
+                    "id": number,
+                    "rating": "sqe"[number % 3],
+                    "score": str(number % 50),
+                    "tag_string": " ".join(f"tag_{noise.randrange(10**9)}" for _ in range(5)),
+                    "file_ext": "png",
+                    "md5": f"{noise.getrandbits(128):032x}",
+                }
+            ).encode()
+            for number in range(first, first + count)
+        ]
+
+    return make
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[..., SourceConfig]:
+    """source({name: bytes}, **settings) -> the settings of a dump with these metadata files, and no others."""
+
+    def write(files: dict[str, bytes], **settings: Any) -> SourceConfig:
+        root = tmp_path / "dump"
+        folder = root / "metadata"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        return SourceConfig(root=root, **settings)
+
+    return write
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of at most 2,000 bytes, in blocks of 5,000, read 700 bytes at a time."""
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 2000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 5000)
+    monkeypatch.setattr(blocks, "_CHUNK", 700)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import json
-import lzma
 import os
 import random
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,74 +29,6 @@ Pack = Callable[[bytes], bytes]
 ROOT = Path(__file__).parents[3]
 
 
-PACKS: dict[str, Pack] = {
-    "plain": lambda data: data,
-    "gz": gzip.compress,
-    "xz": lzma.compress,
-    "bz2": bz2.compress,
-    "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
-}
-
-
-def make_lines(count: int, first: int = 1, seed: int = 5) -> list[bytes]:
-    """Rows whose bytes do not pack to nothing."""
-    noise = random.Random(seed)
-    return [
-        json.dumps(
-            {
-                "id": number,
-                "rating": "sqe"[number % 3],
-                "score": str(number % 50),
-                "tag_string": " ".join(f"tag_{noise.randrange(10**9)}" for _ in range(5)),
-                "file_ext": "png",
-                "md5": f"{noise.getrandbits(128):032x}",
-            }
-        ).encode()
-        for number in range(first, first + count)
-    ]
-
-
-def make_tar(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
-        for name, data in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return sink.getvalue()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Callable[..., SourceConfig]:
-    """source({name: bytes}, **settings) -> the settings of a dump with these metadata files, and no others."""
-
-    def write(files: dict[str, bytes], **settings: Any) -> SourceConfig:
-        root = tmp_path / "dump"
-        folder = root / "metadata"
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            path.unlink()
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        return SourceConfig(root=root, **settings)
-
-    return write
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of at most 2,000 bytes, in blocks of 5,000, read 700 bytes at a time."""
-    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 2000)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 5000)
-    monkeypatch.setattr(blocks, "_CHUNK", 700)
-
-
-def by_problem(table: pa.Table) -> dict[str, str]:
-    """problem_detail -> problem of the rows that tell of a line or a file of metadata."""
-    rows = table.filter(pa.compute.starts_with(table["post_id"], "line-")).to_pylist()
-    return {row["problem_detail"]: row["problem"] for row in rows}
-
-
 # ---- the cache -------------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +36,9 @@ def pieces_of(cache: Path) -> dict[str, int]:
     return {str(path.relative_to(cache)): path.stat().st_ino for path in sorted(cache.rglob("*.parquet"))}
 
 
-def test_an_added_file_converts_only_itself(source: Callable[..., SourceConfig], tmp_path: Path) -> None:
+def test_an_added_file_converts_only_itself(
+    source: Callable[..., SourceConfig], tmp_path: Path, make_lines: Callable[..., list[bytes]]
+) -> None:
     cache = tmp_path / "cache"
     config = source({"a.json": b"\n".join(make_lines(10)), "b.json": b"\n".join(make_lines(10, 11))})
     told: list[tuple[str, int, int]] = []
@@ -126,7 +54,9 @@ def test_an_added_file_converts_only_itself(source: Callable[..., SourceConfig],
     assert before.items() <= pieces_of(cache).items() and len(pieces_of(cache)) == 6
 
 
-def test_no_setting_of_the_source_converts_anew(source: Callable[..., SourceConfig], tmp_path: Path) -> None:
+def test_no_setting_of_the_source_converts_anew(
+    source: Callable[..., SourceConfig], tmp_path: Path, make_lines: Callable[..., list[bytes]]
+) -> None:
     config = source({"a.json": b"\n".join(make_lines(10))})
     read_posts(config, cache=tmp_path / "cache")
     before = pieces_of(tmp_path / "cache")
@@ -137,7 +67,10 @@ def test_no_setting_of_the_source_converts_anew(source: Callable[..., SourceConf
 
 
 def test_another_converter_converts_anew(
-    source: Callable[..., SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., SourceConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_lines: Callable[..., list[bytes]],
 ) -> None:
     config = source({"a.json": b"\n".join(make_lines(10))})
     read_posts(config, cache=tmp_path)
@@ -148,7 +81,10 @@ def test_another_converter_converts_anew(
 
 
 def test_a_damaged_or_deleted_piece_is_converted_again(
-    source: Callable[..., SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., SourceConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_lines: Callable[..., list[bytes]],
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4000)
     monkeypatch.setattr(rows, "MAX_LINE_BYTES", 2000)
@@ -169,7 +105,7 @@ def test_a_damaged_or_deleted_piece_is_converted_again(
 
 
 def test_a_flipped_bit_in_a_note_never_makes_sensitive_safe(
-    source: Callable[..., SourceConfig], tmp_path: Path
+    source: Callable[..., SourceConfig], tmp_path: Path, make_lines: Callable[..., list[bytes]]
 ) -> None:
     """The footer of Parquet has no checksum; it says whether s is safe. Every byte of the notes is damaged here."""
     cache = tmp_path / "cache"
@@ -191,7 +127,10 @@ def test_a_flipped_bit_in_a_note_never_makes_sensitive_safe(
 
 
 def test_a_file_that_grows_while_it_is_read_is_not_kept(
-    source: Callable[..., SourceConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., SourceConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_lines: Callable[..., list[bytes]],
 ) -> None:
     config = source({"a.json": b"\n".join(make_lines(10)) + b"\n"})
     path = config.root / "metadata" / "a.json"
@@ -228,10 +167,15 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("pack", ["plain", "gz"])
 def test_a_killed_conversion_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str, processes: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pack: str,
+    processes: int,
+    make_lines: Callable[..., list[bytes]],
+    packs: dict[str, Pack],
 ) -> None:
     path, cache, script = tmp_path / "a.json", tmp_path / "cache", tmp_path / "child.py"
-    path.write_bytes(PACKS[pack](b"\n".join(make_lines(3000))))
+    path.write_bytes(packs[pack](b"\n".join(make_lines(3000))))
     script.write_text(CHILD)
     command = [sys.executable, str(script), str(path), str(cache), str(processes)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -263,11 +207,13 @@ def list_children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_processes_and_one_process_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_and_one_process_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_lines: Callable[..., list[bytes]], packs: dict[str, Pack]
+) -> None:
     monkeypatch.setattr(convert, "_WORTH_PROCESSES", 0)
-    for name, pack in PACKS.items():
+    for name, pack in packs.items():
         (tmp_path / name).write_bytes(pack(b"\n".join(make_lines(200))))
-    files = [(name, tmp_path / name) for name in PACKS]
+    files = [(name, tmp_path / name) for name in packs]
     convert_files(files, tmp_path / "two", processes=2)
     convert_files(files, tmp_path / "one", processes=1)
     for two, one in zip(read_files(files, tmp_path / "two"), read_files(files, tmp_path / "one"), strict=True):
@@ -279,7 +225,9 @@ def test_processes_and_one_process_give_the_same(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_the_same_posts_however_the_lines_are_split(source: Callable[..., SourceConfig]) -> None:
+def test_the_same_posts_however_the_lines_are_split(
+    source: Callable[..., SourceConfig], make_lines: Callable[..., list[bytes]]
+) -> None:
     lines = make_lines(90)
     lines[10], lines[20], lines[50], lines[60] = b"broken", b"{}", b"broken", lines[0]
     whole = read_posts(source({"a.json": b"\n".join(lines)}))
@@ -294,7 +242,9 @@ def test_the_same_posts_however_the_lines_are_split(source: Callable[..., Source
         assert digest_posts(split) == digest_posts(whole)
 
 
-def test_a_line_put_in_renames_no_other(source: Callable[..., SourceConfig]) -> None:
+def test_a_line_put_in_renames_no_other(
+    source: Callable[..., SourceConfig], make_lines: Callable[..., list[bytes]]
+) -> None:
     lines = [*make_lines(5), b"broken", b'{"rating": "s"}', b"broken", b"broken too"]
     before = by_name(read_posts(source({"a.json": b"\n".join(lines)})))
     after = by_name(read_posts(source({"a.json": b"\n".join([make_lines(1, 77)[0], b"new", *lines])})))
@@ -307,7 +257,7 @@ def by_name(table: pa.Table) -> dict[str, str | None]:
 
 
 def test_posts_stay_in_chunks_of_bounded_size(
-    source: Callable[..., SourceConfig], monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., SourceConfig], monkeypatch: pytest.MonkeyPatch, make_lines: Callable[..., list[bytes]]
 ) -> None:
     config = source({f"{k}.json": b"\n".join(make_lines(100, 1 + 100 * k)) for k in range(3)})
     expected = read_posts(config)
@@ -361,7 +311,9 @@ def test_gathering_takes_the_tables_over() -> None:
     assert tables == []
 
 
-def test_tags_are_read_with_codes_and_are_the_same(source: Callable[..., SourceConfig], tmp_path: Path) -> None:
+def test_tags_are_read_with_codes_and_are_the_same(
+    source: Callable[..., SourceConfig], tmp_path: Path, make_lines: Callable[..., list[bytes]]
+) -> None:
     config = source({f"{k}.json": b"\n".join(make_lines(20, 1 + 20 * k, k)) for k in range(3)})
     cache = tmp_path / "cache"
     posts = read_posts(config, cache=cache)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import json
 import lzma
 import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,34 +18,7 @@ from datasets.sources.danbooru.blocks import Cut, cut_file
 from datasets.sources.read import digest_posts, read_posts
 
 Pack = Callable[[bytes], bytes]
-ROOT = Path(__file__).parents[3]
-
-
-PACKS: dict[str, Pack] = {
-    "plain": lambda data: data,
-    "gz": gzip.compress,
-    "xz": lzma.compress,
-    "bz2": bz2.compress,
-    "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
-}
-
-
-def make_lines(count: int, first: int = 1, seed: int = 5) -> list[bytes]:
-    """Rows whose bytes do not pack to nothing."""
-    noise = random.Random(seed)
-    return [
-        json.dumps(
-            {
-                "id": number,
-                "rating": "sqe"[number % 3],
-                "score": str(number % 50),
-                "tag_string": " ".join(f"tag_{noise.randrange(10**9)}" for _ in range(5)),
-                "file_ext": "png",
-                "md5": f"{noise.getrandbits(128):032x}",
-            }
-        ).encode()
-        for number in range(first, first + count)
-    ]
+PACKINGS = ("plain", "gz", "xz", "bz2", "zst")
 
 
 def make_tar(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -62,31 +31,6 @@ def make_tar(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes
     return sink.getvalue()
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Callable[..., SourceConfig]:
-    """source({name: bytes}, **settings) -> the settings of a dump with these metadata files, and no others."""
-
-    def write(files: dict[str, bytes], **settings: Any) -> SourceConfig:
-        root = tmp_path / "dump"
-        folder = root / "metadata"
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            path.unlink()
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        return SourceConfig(root=root, **settings)
-
-    return write
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of at most 2,000 bytes, in blocks of 5,000, read 700 bytes at a time."""
-    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 2000)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 5000)
-    monkeypatch.setattr(blocks, "_CHUNK", 700)
-
-
 def by_problem(table: pa.Table) -> dict[str, str]:
     """problem_detail -> problem of the rows that tell of a line or a file of metadata."""
     rows = table.filter(pa.compute.starts_with(table["post_id"], "line-")).to_pylist()
@@ -97,9 +41,15 @@ def by_problem(table: pa.Table) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("in_tar", [False, True])
-@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("pack", PACKINGS)
 @pytest.mark.usefixtures("small_blocks")
-def test_every_packing_gives_the_same_posts(source: Callable[..., SourceConfig], pack: str, in_tar: bool) -> None:
+def test_every_packing_gives_the_same_posts(
+    source: Callable[..., SourceConfig],
+    pack: str,
+    in_tar: bool,
+    make_lines: Callable[..., list[bytes]],
+    packs: dict[str, Pack],
+) -> None:
     lines = make_lines(150)
     lines[40] = b"broken"
     lines[70] = lines[3]
@@ -108,17 +58,19 @@ def test_every_packing_gives_the_same_posts(source: Callable[..., SourceConfig],
     if in_tar:
         halves = b"\n".join(lines[:100]), b"\n".join(lines[100:]) + b"\n"
         data = make_tar({"metadata/a.json": halves[0], "metadata/b.json": halves[1]})
-    found = read_posts(source({"posts.any": PACKS[pack](data)}))
+    found = read_posts(source({"posts.any": packs[pack](data)}))
     assert digest_posts(found) == digest_posts(expected)
     place = "metadata/posts.any/metadata/a.json:41" if in_tar else "metadata/posts.any:41"
     assert [detail.rpartition(": ")[0].startswith(place) for detail in by_problem(found)] == [True]
     assert len(found) == 150
 
 
-@pytest.mark.parametrize("pack", [name for name in PACKS if name != "plain"])
-def test_several_packed_parts_behind_each_other_are_one_file(source: Callable[..., SourceConfig], pack: str) -> None:
+@pytest.mark.parametrize("pack", [name for name in PACKINGS if name != "plain"])
+def test_several_packed_parts_behind_each_other_are_one_file(
+    source: Callable[..., SourceConfig], pack: str, make_lines: Callable[..., list[bytes]], packs: dict[str, Pack]
+) -> None:
     parts = [b"\n".join(make_lines(20, first)) + b"\n" for first in (1, 21, 41)]
-    packed = b"".join(PACKS[pack](part) for part in parts)
+    packed = b"".join(packs[pack](part) for part in parts)
     assert len(read_posts(source({"posts.any": packed}))) == 60
     if pack == "zst":
         skipped = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
@@ -128,13 +80,17 @@ def test_several_packed_parts_behind_each_other_are_one_file(source: Callable[..
 
 
 @pytest.mark.parametrize("in_tar", [False, True])
-@pytest.mark.parametrize("pack", [name for name in PACKS if name != "plain"])
+@pytest.mark.parametrize("pack", [name for name in PACKINGS if name != "plain"])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_truncated_archive_keeps_the_rows_before_and_says_so(
-    source: Callable[..., SourceConfig], pack: str, in_tar: bool
+    source: Callable[..., SourceConfig],
+    pack: str,
+    in_tar: bool,
+    make_lines: Callable[..., list[bytes]],
+    packs: dict[str, Pack],
 ) -> None:
     data = b"\n".join(make_lines(4000)) + b"\n"
-    packed = PACKS[pack](make_tar({"a.json": data}) if in_tar else data)
+    packed = packs[pack](make_tar({"a.json": data}) if in_tar else data)
     found = read_posts(source({"posts.any": packed[: len(packed) * 2 // 3]}))
     sound = found.filter(pa.compute.equal(found["problem"], "missing_file"))
     assert 0 < len(sound) < 4000 or pack == "bz2"  # bzip2 packs it all in one
@@ -146,19 +102,23 @@ def test_a_truncated_archive_keeps_the_rows_before_and_says_so(
 
 
 @pytest.mark.parametrize("pack", ["gz", "xz", "bz2"])  # zstd has a checksum only where its writer asked for it
-def test_a_damaged_packing_is_told(source: Callable[..., SourceConfig], pack: str) -> None:
-    packed = bytearray(PACKS[pack](b"\n".join(make_lines(50))))
+def test_a_damaged_packing_is_told(
+    source: Callable[..., SourceConfig], pack: str, make_lines: Callable[..., list[bytes]], packs: dict[str, Pack]
+) -> None:
+    packed = bytearray(packs[pack](b"\n".join(make_lines(50))))
     packed[len(packed) // 2] ^= 0x55
     assert any("is damaged" in detail for detail in by_problem(read_posts(source({"posts.any": bytes(packed)}))))
 
 
-@pytest.mark.parametrize("pack", PACKS)
-def test_an_empty_file_holds_no_posts(source: Callable[..., SourceConfig], pack: str) -> None:
-    assert len(read_posts(source({"posts.any": PACKS[pack](b"")}))) == 0
+@pytest.mark.parametrize("pack", PACKINGS)
+def test_an_empty_file_holds_no_posts(source: Callable[..., SourceConfig], pack: str, packs: dict[str, Pack]) -> None:
+    assert len(read_posts(source({"posts.any": packs[pack](b"")}))) == 0
 
 
 @pytest.mark.parametrize("cut", [512 + 100, 512 + 40_000, -1024, -1])
-def test_a_truncated_tar_is_told(source: Callable[..., SourceConfig], cut: int) -> None:
+def test_a_truncated_tar_is_told(
+    source: Callable[..., SourceConfig], cut: int, make_lines: Callable[..., list[bytes]]
+) -> None:
     archive = make_tar({"a.json": b"\n".join(make_lines(200)) + b"\n", "b.json": b"\n".join(make_lines(200, 201))})
     end = archive.rstrip(b"\0")
     archive = archive[: len(end) + (-len(end)) % 512 + 1024]  # without the filling behind the end
@@ -167,7 +127,9 @@ def test_a_truncated_tar_is_told(source: Callable[..., SourceConfig], cut: int) 
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_names_in_a_tar_go_nowhere(source: Callable[..., SourceConfig], tmp_path: Path, form: int) -> None:
+def test_names_in_a_tar_go_nowhere(
+    source: Callable[..., SourceConfig], tmp_path: Path, form: int, make_lines: Callable[..., list[bytes]]
+) -> None:
     one = [line + b"\n" for line in make_lines(6)]
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
@@ -199,7 +161,9 @@ def test_names_in_a_tar_go_nowhere(source: Callable[..., SourceConfig], tmp_path
     assert sorted(path.name for path in config.root.rglob("*")) == ["metadata", "posts.tar"]
 
 
-def test_a_tar_whose_headers_lie_is_told_and_fills_no_memory(source: Callable[..., SourceConfig]) -> None:
+def test_a_tar_whose_headers_lie_is_told_and_fills_no_memory(
+    source: Callable[..., SourceConfig], make_lines: Callable[..., list[bytes]]
+) -> None:
     line = make_lines(1)[0] + b"\n"
     for kind, size in ((b"x", 1 << 40), (b"L", 1 << 40), (b"0", 1 << 40), (b"0", (1 << 63) + 5)):
         sound = make_tar({"a.json": line}, tarfile.USTAR_FORMAT)[:1024]
@@ -214,10 +178,12 @@ def test_a_tar_whose_headers_lie_is_told_and_fills_no_memory(source: Callable[..
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_bomb_of_one_endless_line_is_one_broken_row(source: Callable[..., SourceConfig]) -> None:
+def test_a_bomb_of_one_endless_line_is_one_broken_row(
+    source: Callable[..., SourceConfig], make_lines: Callable[..., list[bytes]], packs: dict[str, Pack]
+) -> None:
     first, last = make_lines(2)
     bomb = b"\n".join([first, b"x" * 300_000, last]) + b"\n"
-    for pack in PACKS.values():
+    for pack in packs.values():
         found = read_posts(source({"posts.any": pack(bomb)}))
         assert by_problem(found) == {"metadata/posts.any:2: the line is longer than 2000 bytes": Problem.BROKEN_ROW}
         assert len(found) == 3
@@ -225,17 +191,21 @@ def test_a_bomb_of_one_endless_line_is_one_broken_row(source: Callable[..., Sour
 
 @pytest.mark.parametrize("pack", ["gz", "xz", "bz2", "zst"])
 def test_what_unpacks_without_end_is_given_up(
-    source: Callable[..., SourceConfig], monkeypatch: pytest.MonkeyPatch, pack: str
+    source: Callable[..., SourceConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    pack: str,
+    make_lines: Callable[..., list[bytes]],
+    packs: dict[str, Pack],
 ) -> None:
     monkeypatch.setattr(blocks, "_HARMLESS", 1 << 20)
     data = b"\n".join(make_lines(5)) + b"\n" + bytes(40 << 20)
-    found = read_posts(source({"posts.any": PACKS[pack](data)}))
+    found = read_posts(source({"posts.any": packs[pack](data)}))
     assert [name for name in found["post_id"].to_pylist() if name.isdigit()] == ["1", "2", "3", "4", "5"]
     assert any("unpacks to more than" in detail for detail in by_problem(found))
 
 
 def test_an_xz_that_asks_for_too_much_memory_is_told(
-    source: Callable[..., SourceConfig], monkeypatch: pytest.MonkeyPatch
+    source: Callable[..., SourceConfig], monkeypatch: pytest.MonkeyPatch, make_lines: Callable[..., list[bytes]]
 ) -> None:
     monkeypatch.setattr(blocks, "_XZ_MEMORY", 1 << 20)
     assert "emory" in next(iter(by_problem(read_posts(source({"posts.xz": lzma.compress(make_lines(1)[0])})))))
@@ -244,16 +214,18 @@ def test_an_xz_that_asks_for_too_much_memory_is_told(
 # ---- blocks ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("pack", PACKINGS)
 @pytest.mark.parametrize("size", [16, 33, 100, 1000])
-def test_blocks_hold_every_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str, size: int) -> None:
+def test_blocks_hold_every_line_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: str, size: int, packs: dict[str, Pack]
+) -> None:
     monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
     monkeypatch.setattr(rows, "MAX_LINE_BYTES", 12)
     noise = random.Random(size)
     lines = [b"x" * noise.choice((0, 0, 1, 5, 11, 12, 13, 14, 40, 300)) for _ in range(200)]
     lines.append(b"last")
     path = tmp_path / "lines"
-    path.write_bytes(PACKS[pack](b"\n".join(lines)))
+    path.write_bytes(packs[pack](b"\n".join(lines)))
     found = list(cut_file(path, Cut()))
     assert [block.index for block in found] == list(range(len(found)))
     if pack == "plain":
