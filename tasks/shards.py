@@ -155,7 +155,7 @@ def split_open_work(
     known = sound_facts(stage, cache.lookup(items[INPUT]), store)
     open_items = first_of_each(items.filter(lacks_facts(items, known)), INPUT)
     along = find_followers(stage, chain, store, open_items[INPUT])
-    size = shard_size(len(open_items), workers, stage.max_shard or MAX_SHARD)
+    size = shard_size(len(open_items), workers, min(MAX_SHARD, stage.max_shard or MAX_SHARD))
     refs = []
     for index, start in enumerate(range(0, len(open_items), size)):
         rows = open_items.slice(start, size)
