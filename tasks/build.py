@@ -141,7 +141,7 @@ class _Build:
 
     def add_facts(self, stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
         """Items with the stage's facts, from the cache or newly measured."""
-        items = name_inputs(stage, items)
+        items = name_inputs(stage, params, items)
         root, chain = self.plan.source.root, self.plan.stages
         work = split_open_work(stage, params, items, self.store, self.work, root, self.workers, chain)
         self.measured[stage.name] = describe_measuring(stage, params, work.cache, work.digests, self.store)

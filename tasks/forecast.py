@@ -98,7 +98,7 @@ class _Forecaster:
 
     def add_known_facts(self, stage: Stage, params: StageParams, items: pa.Table) -> tuple[pa.Table, int]:
         """The items whose facts are known, with these, and how many inputs they come from. The others are set aside."""
-        items = name_inputs(stage, items)
+        items = name_inputs(stage, params, items)
         weights = stage.weights(params, self.store)
         cache = stage.cache(params, self.store, weights)
         facts = sound_facts(stage, cache.lookup(items[INPUT]), self.store)

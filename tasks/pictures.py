@@ -15,18 +15,23 @@ from tasks.stage import Facts, Shard
 
 
 def open_blobs(shard: Shard, column: str) -> Iterator[tuple[str, np.ndarray]]:
-    """(input digest, uint8 (H, W, 3)) for each item, by the blob that `column` names.
-
-    Raises StoreError for a blob that is gone or damaged: ours, so never a ledger row.
-    """
+    """(input digest, uint8 (H, W, 3)) for each item, by the blob that `column` names. Errors as `open_blob`."""
     for row in shard.rows():
-        path = shard.store.blobs.path(row[column])
-        try:
-            yield row[INPUT], decode_picture(path.read_bytes()).rgb
-        except UnreadablePictureError as error:
-            raise StoreError(
-                f"the blob {path} is damaged ({error}). Delete it and run the build again: it is made anew."
-            ) from error
+        yield row[INPUT], open_blob(shard, row[column])
+
+
+def open_blob(shard: Shard, blob: str) -> np.ndarray:
+    """The pixels of a blob, uint8 (H, W, 3).
+
+    Raises StoreError for one that is gone or damaged: ours, so never a ledger row.
+    """
+    path = shard.store.blobs.path(blob)
+    try:
+        return decode_picture(path.read_bytes()).rgb
+    except UnreadablePictureError as error:
+        raise StoreError(
+            f"the blob {path} is damaged ({error}). Delete it and run the build again: it is made anew."
+        ) from error
 
 
 def measure_blobs(

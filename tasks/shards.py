@@ -179,11 +179,13 @@ def split_open_work(
     return OpenWork(refs, cache, known, digests, along)
 
 
-def name_inputs(stage: Stage, items: pa.Table) -> pa.Table:
+def name_inputs(stage: Stage, params: StageParams, items: pa.Table) -> pa.Table:
     """Items with the column `input`: the digest under which the stage keeps their facts."""
     if stage.input_column not in items.column_names:
         raise ValueError(f"stage {stage.name} needs the column {stage.input_column!r}; no stage before it gives it")
     inputs = items[stage.input_column].cast(pa.string())
+    if stage.inputs is not None:
+        inputs = stage.inputs(items, params)
     items = items.drop_columns([INPUT]) if INPUT in items.column_names else items
     return items.append_column(INPUT, inputs)
 

@@ -136,6 +136,8 @@ class Stage:
     measure_pixels: Callable[[np.ndarray, Any], dict[str, Any]] | None = None  # measure() of one crop in memory
     facts: pa.Schema | None = None  # of measure(): `input` first
     input_column: str = ""  # the item column that holds the digest of measure()'s input
+    inputs: Callable[[pa.Table, Any], pa.ChunkedArray] | None = None  # (items, params) -> names of measure()'s inputs,
+    #   string (N,), where what is found depends on more of an item than that digest
     expand: Callable[[pa.Table, pa.Table], pa.Table] = join_facts  # (items, facts) -> what is judged
     weights: Callable[[Any, Store], dict[str, str]] = no_weights  # name -> digest
     blobs: tuple[str, ...] = ()  # columns of facts that name blobs: without its blob a fact is measured again

@@ -71,14 +71,25 @@ class Verdicts:
             if content is not None:
                 self._say(name, falls, content)
 
-    def hold(self, rule: Threshold, params: StageParams, reason: np.ndarray | None = None) -> None:
-        """Drop what breaks the rule. reason: item by item, where the rule's own word does not do."""
+    def hold(
+        self,
+        rule: Threshold,
+        params: StageParams,
+        reason: np.ndarray | None = None,
+        where: np.ndarray | None = None,
+    ) -> None:
+        """Drop what breaks the rule.
+
+        reason: item by item, where the rule's own word does not do. where: bool (N,), the items that it is for.
+        """
         limit = rule.limit(params)
         if limit is None:
             return
         values = self.numbers(rule.column)
         with np.errstate(invalid="ignore"):
             mask = values < limit if rule.sign == ">=" else values > limit
+        if where is not None:
+            mask &= where
         why = rule.reason if reason is None else reason
         self.drop(mask, why, parameter=rule.parameter, measurement=rule.column, threshold=limit, value=values)
 

@@ -15,7 +15,7 @@ from datasets.pictures.checks import (
     Defect,
     UnreadablePictureError,
 )
-from datasets.pictures.encoding import encode_png
+from datasets.pictures.encoding import encode_jpeg, encode_png
 from datasets.pictures.opening import OpenPicture, Picture, PictureFacts, decode_picture, open_picture
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "PictureFacts",
     "UnreadablePictureError",
     "decode_picture",
+    "encode_jpeg",
     "encode_png",
     "open_picture",
 ]

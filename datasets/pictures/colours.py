@@ -72,7 +72,7 @@ def flatten(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image
 
     Returns the picture and its transparency: 0 to 1, averaged over the pixels.
     """
-    image = _to_eight_bits(image)
+    image = to_eight_bits(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
         counts = image.getchannel("A").histogram()
@@ -84,7 +84,7 @@ def flatten(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image
     return image, 0.0
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def to_eight_bits(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey to 8 bits by value, where Pillow's own conversion would clip it to white.
 
     A grey that the file calls transparent becomes an alpha channel, compared before neighbouring values fall together.

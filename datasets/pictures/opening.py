@@ -206,7 +206,7 @@ def _open(data: bytes, background: Background, choose_reduction: ChooseReduction
         return _ReducedJpeg(data, image, facts, reduction)
     image.load()
     profile_data = image.info.get("icc_profile")
-    opaque, alpha_share = flatten(_turn_upright(image), background)
+    opaque, alpha_share = flatten(turn_upright(image), background)
     profile = read_profile(profile_data, opaque.mode)
     facts = replace(facts, alpha_share=alpha_share, icc=profile is not None)
     return _Decoded(facts, to_srgb(opaque, profile), reduction)
@@ -246,7 +246,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if _orientation(image) in _SIDEWAYS else image.size
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Not by Pillow's `exif_transpose`: that writes the EXIF anew, and what cannot be written would end the picture."""
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
@@ -255,7 +255,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 def _load_upright(image: Image.Image) -> tuple[Image.Image, Profile | None]:
     """Decode a JPEG of RGB or L: the upright picture and its usable colour profile."""
     image.load()
-    return _turn_upright(image), read_profile(image.info.get("icc_profile"), image.mode)
+    return turn_upright(image), read_profile(image.info.get("icc_profile"), image.mode)
 
 
 def _reduce(rgb: np.ndarray, reduction: int) -> np.ndarray:

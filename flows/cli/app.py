@@ -22,6 +22,7 @@ from flows.cli import (
     tags,
     training,
     tune,
+    upscale,
     versions,
     weights,
 )
@@ -40,6 +41,7 @@ app.command("booru")(booru.draw)
 app.command("curate")(build.curate)
 app.command("tags")(tags.tags)
 app.command("faces")(faces.faces)
+app.command("upscale")(upscale.upscale)
 app.command("tune")(tune.tune)
 app.add_typer(versions.app, name="versions")
 app.command("evaluate")(booru.evaluate)

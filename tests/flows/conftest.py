@@ -165,7 +165,7 @@ def stop_group(leader: subprocess.Popen[bytes]) -> None:
     """End `kaobako serve` as a user would; whatever it left behind is killed, and is a failure."""
     leader.send_signal(signal.SIGINT)
     try:
-        leader.wait(60)  # its parts have up to 40 s on a busy machine
+        leader.wait(120)  # 4 s on an idle machine; its parts may take 40 s after hundreds of runs on a busy one
     except subprocess.TimeoutExpired:
         os.killpg(leader.pid, signal.SIGKILL)
         leader.wait()

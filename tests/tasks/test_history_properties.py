@@ -33,7 +33,7 @@ from datasets.store import Store
 from datasets.version import count_problems, table_problems, verify_version
 from flows.recipe import make_recipe
 from flows.runners import _measure
-from models.weights import weight_status
+from models.weights import DEFAULT_WEIGHTS, weight_status
 from tasks import clean, crop, dedup, shards, upscale
 from tasks import filter as filter_stage
 from tasks.build import BuildResult, build_version
@@ -279,7 +279,7 @@ def test_increments_through_the_face_detector(
     board: Board, runners: dict[str, RunShards], fresh: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Crops are many per picture or none, and upscaling makes new blobs."""
-    need_weights("lbpcascade-animeface", "waifu2x-upconv7-art-scale")
+    need_weights(*DEFAULT_WEIGHTS)
     changes = {"crop.method": "face", "crop.detector": "lbp", "crop.search_side": 512, "upscale.size": 64}
     folder = fresh()
     expected, _ = build(board.root, folder / "once", changes)
@@ -424,7 +424,7 @@ def whole(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 @pytest.fixture(scope="module")
 def faces(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Base:
-    need_weights("lbpcascade-animeface", "waifu2x-upconv7-art-scale")
+    need_weights(*DEFAULT_WEIGHTS)
     return make_base(board, tmp_path_factory.mktemp("faces"), FACES)
 
 

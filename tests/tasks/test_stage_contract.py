@@ -39,6 +39,11 @@ OTHER: dict[tuple[str, str], Any] = {
     ("upscale", "size"): 128,
     ("upscale", "noise"): "1",
     ("upscale", "fit"): "letterbox",
+    ("upscale", "network"): "cunet",
+    ("upscale", "network_file"): "x.pth",
+    ("upscale", "tta"): True,
+    ("upscale", "codec"): "jpeg",
+    ("upscale", "jpeg_quality"): 90,
     ("augment", "mirror"): True,
     ("augment", "guide"): ["deskew"],
     ("augment", "tiles"): True,
@@ -115,7 +120,8 @@ def test_the_key_changes_with_each_measured_setting(
     stage: Stage, name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "x.onnx").write_bytes(b"a network")
+    for file in ("x.onnx", "x.pth"):
+        (tmp_path / file).write_bytes(b"a network")
     assert cache_folder(stage, store, **{name: OTHER[stage.name, name]}) != cache_folder(stage, store)
 
 

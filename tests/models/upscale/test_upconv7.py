@@ -1,35 +1,19 @@
 import io
-from pathlib import Path
+from collections.abc import Callable
+from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from models.upscale.upconv7 import MARGIN, UpConv7, load_upconv7, upscale2x, weight_name
-from models.weights import MissingWeightError, read_weight
+from models.upscale.ncnn_format import NcnnFormatError, NcnnGraph, read_ncnn
+from models.upscale.network import UpscaleNetwork
+from models.upscale.upconv7 import CHAINER_WIDTHS, WIDTHS, UpConv7, build_upconv7, build_upconv7_chainer
 
-PORTRAITS = Path(__file__).parents[4] / "shared" / "data" / "portraits256"
-RGB = np.ndarray
-
-
-@pytest.fixture(scope="module")
-def untrained() -> UpConv7:
-    """The architecture with random weights: what does not depend on the values is tested without any file."""
-    torch.manual_seed(0)
-    return UpConv7().eval().requires_grad_(False)
+Planes = np.ndarray  # (3, H, W)
 
 
-def picture(height: int, width: int, seed: int = 0) -> RGB:
-    """A smooth coloured picture with a hard edge in it."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (max(2, height // 6), max(2, width // 6), 3), dtype=np.uint8)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    smooth[height // 3 : height // 2, width // 4 :] = (250, 30, 60)
-    return smooth
-
-
-def convolve(x: RGB, w: RGB, b: RGB) -> RGB:
+def convolve(x: Planes, w: np.ndarray, b: np.ndarray) -> Planes:
     """(C, H, W) and (O, C, 3, 3): a valid correlation, written out tap by tap."""
     height, width = x.shape[1] - 2, x.shape[2] - 2
     out = np.zeros((w.shape[0], height, width)) + b[:, None, None]
@@ -39,9 +23,8 @@ def convolve(x: RGB, w: RGB, b: RGB) -> RGB:
     return out
 
 
-def reference(arrays: dict[str, RGB], rgb: RGB) -> RGB:
+def reference(arrays: dict[str, np.ndarray], x: Planes) -> Planes:
     """upconv_7 in numpy float64, from the definition: every input pixel is spread over 4 x 4 output pixels."""
-    x = np.pad(rgb, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge").transpose(2, 0, 1) / 255.0
     for k in range(1, 7):
         x = convolve(x, arrays[f"conv{k}/W"].astype(float), arrays[f"conv{k}/b"].astype(float))
         x = np.where(x > 0, x, 0.1 * x)
@@ -50,71 +33,101 @@ def reference(arrays: dict[str, RGB], rgb: RGB) -> RGB:
     for i in range(x.shape[1]):
         for j in range(x.shape[2]):
             spread[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.tensordot(x[:, i, j], w, axes=1)
-    inner = spread[:, 3:-3, 3:-3]
-    return np.rint(np.clip(inner, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return spread[:, 3:-3, 3:-3] + arrays.get("conv7/b", np.zeros(3)).astype(float)[:, None, None]
 
 
-def psnr(a: RGB, b: RGB) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2)))
+def forward(network: UpscaleNetwork, x: Planes) -> Planes:
+    with torch.inference_mode():
+        return network(torch.from_numpy(x.astype(np.float32))[None])[0].numpy()
 
 
-def test_equals_an_independent_implementation(network: UpConv7) -> None:
-    with np.load(io.BytesIO(read_weight("waifu2x-upconv7-art-scale")), allow_pickle=False) as arrays:
-        expected = reference(dict(arrays), picture(13, 18))
-    result = upscale2x(network, picture(13, 18))
-    assert result.shape == (26, 36, 3) and result.dtype == np.uint8
-    assert int(np.abs(result.astype(int) - expected).max()) <= 1
+@pytest.mark.parametrize("noise", ["none", "2"])
+def test_chainer_weights_equal_an_independent_implementation(
+    load_real: Callable[..., UpscaleNetwork], read_real: Callable[[str], bytes], noise: str
+) -> None:
+    network = load_real("upconv7-chainer", noise)
+    name = "waifu2x-upconv7-art-scale" if noise == "none" else f"waifu2x-upconv7-art-noise{noise}-scale"
+    with np.load(io.BytesIO(read_real(name)), allow_pickle=False) as arrays:
+        stored = dict(arrays)
+    x = np.random.default_rng(0).random((3, 21, 26))
+    result = forward(network, x)
+    assert result.shape == (3, 14, 24)
+    np.testing.assert_allclose(result, reference(stored, x), atol=2e-5)
 
 
-def test_is_two_decibels_better_than_bicubic(network: UpConv7) -> None:
-    paths = sorted(PORTRAITS.glob("*.jpg"))[::150]
-    if not paths:
-        pytest.skip(f"no pictures in {PORTRAITS}")
-    gains = []
-    for path in paths:
-        bgr = cv2.imread(str(path))
-        assert bgr is not None
-        original = bgr[..., ::-1].copy()
-        small = cv2.resize(original, (128, 128), interpolation=cv2.INTER_AREA)
-        bicubic = cv2.resize(small, (256, 256), interpolation=cv2.INTER_CUBIC)
-        gains.append(psnr(upscale2x(network, np.asarray(small, np.uint8)), original) - psnr(bicubic, original))
-    assert np.mean(gains) > 2.0 and min(gains) > 0
+def test_nagadomi_weights_equal_an_independent_implementation(
+    load_real: Callable[..., UpscaleNetwork], real_ncnn_files: Callable[..., tuple[bytes, bytes]]
+) -> None:
+    network = load_real("upconv7")
+    stored = {}
+    for k, layer in enumerate(read_ncnn(*real_ncnn_files("upconv7")).weighted, start=1):
+        stored |= {f"conv{k}/W": layer.weights["weight"], f"conv{k}/b": layer.weights["bias"]}
+    x = np.random.default_rng(0).random((3, 21, 26))
+    np.testing.assert_allclose(forward(network, x), reference(stored, x), atol=2e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (16, 16), (33, 21)])
-def test_every_size_is_doubled(untrained: UpConv7, height: int, width: int) -> None:
-    assert upscale2x(untrained, picture(height, width)).shape == (2 * height, 2 * width, 3)
+@pytest.mark.parametrize("widths", [WIDTHS, CHAINER_WIDTHS])
+def test_every_size_is_doubled(height: int, width: int, widths: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = UpConv7(widths).eval()
+    x = np.zeros((3, height + 2 * network.loss, width + 2 * network.loss))
+    assert forward(network, x).shape == (3, 2 * height, 2 * width)
 
 
-@pytest.mark.parametrize("tile_pixels", [100, 400, 1000])
-def test_tiles_equal_the_whole(untrained: UpConv7, tile_pixels: int) -> None:
-    rgb = picture(47, 38)
-    whole, tiled = upscale2x(untrained, rgb), upscale2x(untrained, rgb, tile_pixels)
-    assert int(np.abs(whole.astype(int) - tiled.astype(int)).max()) <= 1
-    assert float((whole != tiled).mean()) < 1e-3
-
-
-def test_same_bytes_every_time_and_flat_colours_stay(network: UpConv7) -> None:
-    rgb = picture(40, 40, seed=3)
-    assert upscale2x(network, rgb).tobytes() == upscale2x(network, rgb).tobytes()
-    flat = np.full((10, 10, 3), (200, 100, 50), np.uint8)
-    assert int(np.abs(upscale2x(network, flat).astype(int) - flat[0, 0]).max()) <= 3
-
-
-def test_noise_levels_have_their_own_weights() -> None:
-    names = [weight_name(level) for level in ("none", "0", "1", "2", "3")]
-    assert len(set(names)) == 5 and all("upconv7" in name for name in names)
-    with pytest.raises(ValueError, match="noise level"):
-        weight_name("4")  # type: ignore[arg-type]
-
-
-def test_bad_pictures_and_missing_weights_are_refused(
-    untrained: UpConv7, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_weights_of_another_network_are_refused(
+    read_real: Callable[[str], bytes], real_ncnn_files: Callable[..., tuple[bytes, bytes]]
 ) -> None:
-    for bad in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
-        with pytest.raises(ValueError, match="uint8"):
-            upscale2x(untrained, bad)  # type: ignore[arg-type]
-    monkeypatch.delenv("KAOBAKO_WEIGHTS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(MissingWeightError, match="kaobako weights fetch waifu2x-upconv7-art-scale"):
-        load_upconv7()
+    with pytest.raises(ValueError, match="of another network"):
+        build_upconv7_chainer(read_real("waifu2x-vgg7-scale"))
+    with pytest.raises(NcnnFormatError, match="the network has 7 layers with weights, the files have"):
+        build_upconv7(read_ncnn(*real_ncnn_files("cunet")))
+    graph = read_ncnn(*real_ncnn_files("upconv7"))
+    last = graph.layers[-1]
+    for number, value in ((3, 1), (4, 2)):
+        changed = type(last)(
+            last.kind, last.name, last.inputs, last.outputs, {**last.params, number: value}, last.weights
+        )
+        with pytest.raises(NcnnFormatError, match=r"conv7_layer.*is not enlarge"):
+            build_upconv7(NcnnGraph((*graph.layers[:-1], changed)))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
+def test_what_is_no_archive_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="archive"):
+        build_upconv7_chainer(content)
+
+
+def test_archives_are_never_unpickled() -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return pytest.fail, ("unpickled",)
+
+    file = io.BytesIO()
+    np.savez(file, **{"conv1/W": np.array([Trap()], dtype=object)})
+    with pytest.raises(ValueError, match="allow_pickle"):
+        build_upconv7_chainer(file.getvalue())
+
+
+def test_archives_must_be_complete_and_hold_nothing_else() -> None:
+    whole = {}
+    for k, (inputs, outputs) in enumerate(pairwise((3, *CHAINER_WIDTHS)), start=1):
+        whole |= {f"conv{k}/W": np.ones((outputs, inputs, 3, 3), np.float32), f"conv{k}/b": np.ones(outputs)}
+    whole["conv7/W"] = np.ones((CHAINER_WIDTHS[-1], 3, 4, 4), np.float32)
+
+    def pack(arrays: dict[str, np.ndarray]) -> bytes:
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    network = build_upconv7_chainer(pack(whole))
+    assert all(bool((p == 1).all()) == (name != "enlarge.bias") for name, p in network.named_parameters())
+    assert not network.enlarge.bias.any()  # the archive has none
+    for wrong in (
+        whole | {"conv8/W": np.ones(1, np.float32)},
+        {name: values for name, values in whole.items() if name != "conv3/b"},
+        {name: values for name, values in whole.items() if name != "conv7/W"},
+        whole | {"conv3/b": np.ones(63, np.float32)},
+    ):
+        with pytest.raises(ValueError, match=r"conv8|conv3|convolutions\.2|enlarge\.weight"):
+            build_upconv7_chainer(pack(wrong))
