@@ -114,8 +114,14 @@ class UpscaleParams(StageParams):
     def settings(self) -> UpscaleSettings:
         """What the engine is told. On a CPU each shard has one core: shards run side by side."""
         file = None if self.network_file is None else Path(self.network_file)
-        workers = 1 if best_device().type == "cpu" else 0
-        return UpscaleSettings(network=self.network.value, tta=self.tta, model_file=file, workers=workers)
+        on_cpu = best_device().type == "cpu"
+        return UpscaleSettings(
+            network=self.network.value,
+            tta=self.tta,
+            model_file=file,
+            workers=1 if on_cpu else 0,
+            precision="float32" if on_cpu else "auto",  # what a busy CPU times today may differ tomorrow
+        )
 
     def levels(self) -> tuple[str, ...]:
         """The noise levels that crops may ask for."""
