@@ -69,7 +69,8 @@ class Watch:
     def run(self, stage: Stage, refs: Sequence[ShardRef]) -> Iterable[ShardResult]:
         measured = self.inputs.setdefault(stage.name, [])
         for ref in refs:
-            measured += pq.read_table(ref.items)[INPUT].to_pylist()
+            # an upscaled crop's noise level stands behind its digest
+            measured += [name.partition(":")[0] for name in pq.read_table(ref.items)[INPUT].to_pylist()]
         return self.run_shards(stage, refs)
 
     def metadata_read(self, name: str, done: int, total: int) -> None: ...
@@ -366,13 +367,14 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "dedup.mirror_radius": (0, 10),
     "dedup.radius256": (10, 120),
     "upscale.max_factor": (1.0, 1.3, 2.0, 8.0),
+    "upscale.min_native_scale": (None, 0.5, 0.8, 0.95),
 }
 WHOLE: dict[str, Any] = {"augment.mirror": True, "filter.ratings": ["safe", "general"]}
 FACES = {**WHOLE, "crop.method": "face", "crop.detector": "lbp", "crop.search_side": 512, "upscale.size": 72}
 FACES["upscale.fit"] = "letterbox"
 NEEDS_FACES = (
     *("crop.min_face", "crop.min_score", "crop.max_faces", "crop.drop_cut", "crop.drop_inside"),
-    "upscale.max_factor",
+    *("upscale.max_factor", "upscale.min_native_scale"),
 )
 ID_FILES = {"filter.ids_only_file", "filter.ids_except_file"}  # the same lists, read from a file
 
