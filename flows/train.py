@@ -1,4 +1,4 @@
-"""The train flow: a GAN on an exact version of a dataset."""
+"""The train flow: a GAN on an exact version of a dataset, or on a plain folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from prefect import flow
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
@@ -16,33 +16,62 @@ from datasets.store import Store
 from models.training.run import RunFolder
 from models.training.trainer import TrainingProgress, TrainingResult
 from tasks.gpu import gpu_slot
-from tasks.train import TrainParams, plan_training, run_training
+from tasks.train import TrainParams, open_training, plan_training, run_training
+
+WARNINGS_KEY = "training-warnings"
 
 
-@flow(name="train", flow_run_name="train-{dataset}")
+def name_flow_run() -> str:
+    """What the run is called in the UI: by what it trains on, or by the run that it goes on with."""
+    given = runtime.flow_run.parameters
+    folder, own = given.get("data") or "", given.get("run") or Path(given.get("out") or "").name
+    return "train-" + (Path(folder).name or (own if given.get("resume") else "") or given.get("dataset") or own)
+
+
+@flow(name="train", flow_run_name=name_flow_run)
 def train(
     dataset: str = "faces",
     params: TrainParams = TrainParams(),  # noqa: B008 - an instance as default is what fills the form in the UI
     store: Path = Path("store"),
     run: str = "",
     resume: bool = False,
+    data: str = "",
+    out: str = "",
+    allow_other_dataset: bool = False,
 ) -> dict[str, Any]:
-    """Train a GAN on a published version.
+    """Train a GAN on a published version, or on a plain folder of equal pictures.
 
     Args:
         dataset: The version to train on, such as faces@v7; without a number the newest one.
         params: A preset, and what to change of it.
         store: Folder of the store.
         run: Id of the run in the store; empty for a new one.
-        resume: Go on with the run from its newest snapshot.
+        resume: Go on with the run from its newest sound snapshot, on the pictures that it has.
+        data: Instead of a version, a folder of equal pictures.
+        out: Instead of a run in the store, the run's folder anywhere.
+        allow_other_dataset: With resume, go on with the pictures named here, even if they are others.
     """
     place = Store(store)
-    job = plan_training(place, dataset, params, run, resume)
-    watcher = ProgressArtifacts(job.folder.name)
+    named = "" if data or (resume and not allow_other_dataset) else dataset
+    job = plan_training(
+        place,
+        named,
+        params,
+        run,
+        resume,
+        data=Path(data) if data else None,
+        out=Path(out) if out else None,
+        allow_other_dataset=allow_other_dataset,
+    )
+    log = get_run_logger()
+    for line in job.data.left_out:
+        log.warning("left out: %s", line)
+    training = open_training(job)
+    watcher = TrainingArtifacts(job.folder.name)
     with gpu_slot():
-        result = run_training(place, job, watcher)
+        result = run_training(training, watcher)
     show_grids(job.folder)
-    return summarise_training(result, job.version.reference)
+    return summarise_training(result, job.reference)
 
 
 def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
@@ -57,11 +86,13 @@ def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
     }
 
 
-class ProgressArtifacts:
-    """A progress bar and a log line per tick on the run's page."""
+class TrainingArtifacts:
+    """A progress bar and a log line per tick on the run's page; warnings with the grid that they speak of."""
 
     def __init__(self, run: str) -> None:
+        self._run = run
         self._log = get_run_logger()
+        self._warnings: list[str] = []
         created = create_progress_artifact(0.0, key="training", description=f"{run}: pictures seen")
         self._artifact = created if isinstance(created, uuid.UUID) else None
 
@@ -69,16 +100,29 @@ class ProgressArtifacts:
         self._log.info("%d of %d pictures, %.1f s per 1000", progress.nimg, progress.total, progress.sec_per_kimg)
         if self._artifact is not None:
             update_progress_artifact(self._artifact, min(100.0, round(100.0 * progress.nimg / progress.total, 1)))
+        if progress.events:
+            self._show_warnings(progress)
+
+    def _show_warnings(self, progress: TrainingProgress) -> None:
+        for event in progress.events:  # the loop has written them to the log
+            self._warnings.append(f"* after {progress.nimg / 1000:.1f} kimg: {event}")
+        parts = [f"# {self._run}: look at this", "\n".join(self._warnings)]
+        if progress.grid is not None:
+            parts.append(_draw(f"the newest fakes, {progress.grid.name}", progress.grid))
+        create_markdown_artifact(key=WARNINGS_KEY, markdown="\n\n".join(parts), description=self._run)
 
 
 def show_grids(folder: Path) -> None:
     """The reals and the newest fakes, side by side on the run's page."""
     run = RunFolder(folder)
     grids = {"reals": run.reals_file, "fakes": max(run.fakes.glob("*.png"))}
-    parts = [f"# {folder.name}"]
-    for title, path in grids.items():
-        with Image.open(path) as grid:
-            picture = grid.convert("RGB")
-        picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
-        parts.append(f"## {title}\n\n![{title}]({encode_data_uri(picture, limit=60_000)})")
+    parts = [f"# {folder.name}", *(f"## {title}\n\n{_draw(title, path)}" for title, path in grids.items())]
     create_markdown_artifact(key="training-grids", markdown="\n\n".join(parts), description=folder.name)
+
+
+def _draw(title: str, path: Path) -> str:
+    """A grid as markdown, small enough for Prefect's database."""
+    with Image.open(path) as grid:
+        picture = grid.convert("RGB")
+    picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
+    return f"![{title}]({encode_data_uri(picture, limit=60_000)})"

@@ -1,99 +1,272 @@
-"""Train: a GAN on a version, tied to its content digest."""
+"""Train: a GAN on a version or on a folder of pictures, tied to its digest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from pydantic import Field
-
+from datasets.atomic import make_folder, write_text
 from datasets.errors import StoreError
-from datasets.loader import VersionReader
+from datasets.loader import Batch, PictureReader
+from datasets.picture_folder import Report, list_folder
 from datasets.store import Store
-from datasets.version import Version, read_version
-from models.augment.apply import apply_augmentation
-from models.gan.pictures import resize
+from models.training.atomic import sha256
 from models.training.config import DatasetRef, TrainingConfig
-from models.training.presets import PRESETS
-from models.training.run import RunFolder
+from models.training.distributed import find_workers, joined_workers
+from models.training.run import RunFolder, find_snapshot
+from models.training.snapshot import read_record, weights_path
 from models.training.trainer import TrainingProgress, TrainingResult, train
-from tasks.stage import StageParams
+from tasks.train_data import FolderData, LabelTable, TrainingData, VersionData, find_data
+from tasks.train_params import Preset, TrainingError, TrainParams
 
-Preset = StrEnum("Preset", {name.upper().replace("-", "_"): name for name in PRESETS})  # type: ignore[misc]
+__all__ = [
+    "OpenTraining",
+    "Preset",
+    "TrainParams",
+    "TrainingError",
+    "TrainingJob",
+    "name_run",
+    "open_training",
+    "plan_training",
+    "run_training",
+]
 
-
-class TrainParams(StageParams):
-    """A preset, and what to change of it."""
-
-    preset: Preset = Field(Preset("dcgan-demo"), description="A training that is known to work")
-    kimg: float | None = Field(None, gt=0, description="Length in thousands of real pictures; none: the preset's")
-    batch: int | None = Field(None, ge=2, description="Pictures per step; none: the preset's")
-    seed: int = Field(0, ge=0, description="Of weights, latents, labels and the order of pictures")
-    mirror: bool = Field(True, description="Show half of the pictures mirrored")
-
-    def resolve(self) -> TrainingConfig:
-        """The complete configuration."""
-        changes = {"kimg": self.kimg, "batch": self.batch, "seed": self.seed, "mirror": self.mirror}
-        preset = PRESETS[self.preset.value].model_dump()
-        return TrainingConfig.model_validate({**preset, **{k: v for k, v in changes.items() if v is not None}})
-
-    def resolve_for(self, run: TrainingConfig) -> TrainingConfig:
-        """The configuration of a run that goes on: its own, and what was asked for beyond the preset."""
-        asked = {name: getattr(self, name) for name in self.model_fields_set - {"preset"}}
-        return TrainingConfig.model_validate({**run.model_dump(), **{k: v for k, v in asked.items() if v is not None}})
+DATA_FILE = "data.json"  # in a run's folder: where its pictures and labels come from
 
 
 @dataclass(frozen=True)
 class TrainingJob:
     """What is trained on what, and where it goes."""
 
-    version: Version
+    data: TrainingData
+    labels: LabelTable | None
+    params: TrainParams
     config: TrainingConfig
     folder: Path
     resume: bool
+    transfer: Path | None = None  # run or snapshot that a new run begins with
+    allow_other_dataset: bool = False
+
+    @property
+    def reference(self) -> str:
+        """The dataset, for people."""
+        return self.data.reference
+
+    @property
+    def from_folder(self) -> bool:
+        """Whether the pictures lie in a plain folder."""
+        return isinstance(self.data, FolderData)
 
 
-def plan_training(store: Store, dataset: str, params: TrainParams, run: str = "", resume: bool = False) -> TrainingJob:
-    """A new run on a version, or the rest of an old one.
+@dataclass(frozen=True)
+class OpenTraining:
+    """A job whose pictures were looked at."""
 
-    dataset: NAME or NAME@V; a resumed run has its own. run: its id; "" names a new one. Raises StoreError.
+    job: TrainingJob
+    reader: PictureReader
+    dataset: DatasetRef
+
+
+def plan_training(
+    store: Store,
+    dataset: str,
+    params: TrainParams,
+    run: str = "",
+    resume: bool = False,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    allow_other_dataset: bool = False,
+) -> TrainingJob:
+    """A new run on a version or a folder, or the rest of an old one. Looks at names and sizes of files only.
+
+    dataset: NAME or NAME@V. data: instead, a folder of pictures. A resumed run has its own data; another is taken if
+    named and allowed. run: its id in the store; "" names a new one. out: instead, the run's folder anywhere.
+    Raises StoreError, SourceError, LabelError, TrainingError, models' RunError.
     """
-    if not resume:
-        version = read_version(store, dataset)
-        return TrainingJob(version, params.resolve(), store.run(run or name_run(store, version, params)), False)
-    if not run:
-        known = ", ".join(sorted(path.name for path in store.runs.glob("*"))) or "none"
-        raise StoreError(f"--resume needs the run to go on with: --run ID. Runs in {store.root}: {known}")
-    folder = store.run(run)
-    config, trained_on = RunFolder(folder).read_config()
-    version = read_version(store, str(trained_on))
-    if version.content_digest != trained_on.digest:
-        raise StoreError(f"{run} was trained on {trained_on} with another content ({trained_on.digest[:12]}…)")
-    return TrainingJob(version, params.resolve_for(config), folder, True)
+    if run and out is not None:
+        raise TrainingError("name the run by --run ID (in the store) or by --out FOLDER, not by both")
+    if resume:
+        folder = _find_run(store, run, out)
+        return _plan_resume(store, dataset, params, folder, data, allow_other_dataset)
+    world = find_workers().world
+    if world > 1 and not run and out is None:
+        raise TrainingError("several processes must write into one run: name it by --out FOLDER or --run ID")
+    found = find_data(store, dataset, data)
+    labels = found.find_labels(params.labels, params.label_tags)
+    transfer = _find_transfer(store, params.transfer)
+    config = params.resolve(
+        len(labels.names) if labels else 0, None if transfer is None else _digest_weights(transfer), world
+    )
+    folder = out.expanduser() if out is not None else store.run(run or name_run(store, found, params))
+    if RunFolder(folder).exists():
+        raise TrainingError(f"{folder} holds a run already: go on with it by --resume, or choose another folder")
+    if isinstance(found, FolderData) and folder.resolve().is_relative_to(found.folder.root.resolve()):
+        raise TrainingError(f"{folder} lies among the pictures, whose number its grids would add to: put it elsewhere")
+    return TrainingJob(found, labels, params, config, folder, False, transfer)
 
 
-def run_training(
-    store: Store, job: TrainingJob, progress: Callable[[TrainingProgress], None] | None = None
-) -> TrainingResult:
-    """Train on a version's pictures into the job's folder.
+def open_training(job: TrainingJob, report: Report | None = None) -> OpenTraining:
+    """Look at the pictures: of a folder at all of them, and `report` is told how far that is.
 
-    Raises StoreError for a version that cannot be trained on, models' RunError for a folder that cannot be used.
+    Raises StoreError or SourceError for pictures that cannot be trained on, LabelError for such without a class.
     """
-    config, version = job.config, job.version
-    reader = VersionReader(store, version, config.resolution, resize, config.mirror, derive=apply_augmentation)
-    dataset = DatasetRef(version.name, version.number, version.content_digest, reader.count)
-
-    def data(start_index: int) -> Iterator[np.ndarray]:
-        return reader.batches(config.batch, config.seed, start_index)
-
-    return train(config, data, dataset, job.folder, progress, job.resume)
+    reader, dataset = job.data.open(job.config, job.labels, job.params, report)
+    return OpenTraining(job, reader, dataset)
 
 
-def name_run(store: Store, version: Version, params: TrainParams) -> str:
+def run_training(training: OpenTraining, progress: Callable[[TrainingProgress], None] | None = None) -> TrainingResult:
+    """Train into the job's folder, together with the other processes that torchrun started, if it did.
+
+    progress: told after every tick, in the first process. Raises StoreError or SourceError for pictures that changed
+    meanwhile, models' RunError for a folder that cannot be used.
+    """
+    job, reader, config = training.job, training.reader, training.job.config
+    with joined_workers() as workers:
+        written = False
+
+        def data(start_index: int) -> Generator[Batch, None, None]:
+            nonlocal written
+            if workers.leads and not written:  # asked for once the folder was found fit to be trained in
+                _write_data(job, training.dataset)
+                written = True
+            batches = reader.labelled_batches(config.batch, config.seed, start_index, workers.rank, workers.world)
+            return _encode(batches, job.labels)
+
+        return train(
+            config,
+            data,
+            training.dataset,
+            job.folder,
+            progress if workers.leads else None,
+            job.resume,
+            transfer=job.transfer,
+            workers=workers,
+            allow_other_dataset=job.allow_other_dataset,
+        )
+
+
+def name_run(store: Store, data: TrainingData, params: TrainParams) -> str:
     """A free run id that says what is trained on what: `faces-v0001-dcgan-demo-000`."""
-    stem = f"{version.name}-v{version.number:04d}-{params.preset.value}"
+    stem = f"{data.stem}-{params.preset.value}"
     taken = {path.name for path in store.runs.glob(f"{stem}-*")}
     return next(name for number in range(len(taken) + 1) if (name := f"{stem}-{number:03d}") not in taken)
+
+
+def _find_run(store: Store, run: str, out: Path | None) -> Path:
+    if out is not None:
+        return out.expanduser()
+    if run:
+        return store.run(run)
+    known = ", ".join(sorted(path.name for path in store.runs.glob("*"))) or "none"
+    raise StoreError(f"--resume needs the run to go on with: --run ID or --out FOLDER. Runs in {store.root}: {known}")
+
+
+def _plan_resume(
+    store: Store, dataset: str, params: TrainParams, folder: Path, data: Path | None, allow_other: bool
+) -> TrainingJob:
+    if params.transfer:
+        raise TrainingError("a resumed run has weights of its own: --transfer is for new runs")
+    if not RunFolder(folder).exists():
+        raise TrainingError(f"{folder} holds no run to go on with: start it without --resume")
+    config, trained_on = RunFolder(folder).read_config()
+    known = _read_data(folder)
+    if dataset or data is not None:
+        found = find_data(store, dataset, data)
+    elif known.get("kind") == "folder":
+        found = _reopen_folder(Path(known["path"]), folder)
+    else:
+        found = find_data(store, str(trained_on), None)
+    if isinstance(found, VersionData) and not allow_other and found.version.content_digest != trained_on.digest:
+        raise StoreError(
+            f"{folder.name} was trained on {trained_on} with another content ({trained_on.digest[:12]}…) than "
+            f"{found.reference} has now. --allow-other-dataset goes on all the same."
+        )
+    before = known.get("labels") or {}
+    source = params.labels if params.labels != "none" else before.get("source", "none")
+    labels = found.find_labels(source, params.label_tags or before.get("tags", ()))
+    _check_labels(folder, before, labels, config, allow_other)
+    settings = params.model_copy(
+        update={"labels": source, "label_tags": tuple(params.label_tags or before.get("tags", ()))}
+    )
+    return TrainingJob(
+        found, labels, settings, params.resolve_for(config), folder, True, allow_other_dataset=allow_other
+    )
+
+
+def _reopen_folder(path: Path, run: Path) -> FolderData:
+    if not path.is_dir():
+        raise TrainingError(
+            f"{run.name} was trained on {path}, which is gone. Name the folder where the same pictures are now: --data"
+        )
+    return FolderData(list_folder(path))
+
+
+def _check_labels(
+    run: Path, before: dict[str, Any], labels: LabelTable | None, config: TrainingConfig, allow_other: bool
+) -> None:
+    """Raise TrainingError unless the labels are those that the run was trained with so far."""
+    count = len(labels.names) if labels else 0
+    if count != config.labels:
+        raise TrainingError(f"{run.name} has {config.labels} values per label, the data gives {count} now")
+    if labels is not None and not allow_other and labels.describe()["digest"] != before.get("digest"):
+        raise TrainingError(
+            f"the labels are not those that {run.name} was trained with. --allow-other-dataset goes on all the same."
+        )
+
+
+def _find_transfer(store: Store, transfer: str) -> Path | None:
+    """The run or snapshot to begin with: a path, or a run's id in the store."""
+    if not transfer:
+        return None
+    path = Path(transfer).expanduser()
+    inside = store.runs / transfer
+    if not path.exists() and inside.is_dir():
+        path = inside
+    if not path.exists():
+        raise TrainingError(f"--transfer: there is no run or snapshot {transfer}")
+    return find_snapshot(path)
+
+
+def _digest_weights(snapshot: Path) -> str:
+    return read_record(snapshot).weights_sha256 or sha256(weights_path(snapshot))
+
+
+def _encode(batches: Generator[Batch, None, None], labels: LabelTable | None) -> Generator[Batch, None, None]:
+    """The same batches with labels as training takes them. Closing it closes the reader."""
+    with closing(batches):
+        for batch in batches:
+            yield batch if labels is None else Batch(batch.images, labels.encode(batch.labels))
+
+
+def _write_data(job: TrainingJob, dataset: DatasetRef) -> None:
+    """Note in the run's folder where its pictures come from; what was noted before of other pictures stays below."""
+    before = _read_data(job.folder) if job.resume else {}
+    labels = None if job.labels is None else {**job.labels.describe(), "tags": list(job.params.label_tags)}
+    content: dict[str, Any] = {
+        **job.data.describe(),
+        "digest": dataset.digest,
+        "count": dataset.count,
+        "labels": labels,
+    }
+    earlier = before.pop("before", [])
+    if before and before.get("digest") != dataset.digest:
+        earlier = [*earlier, before]
+    make_folder(job.folder.resolve())
+    write_text(job.folder / DATA_FILE, json.dumps({**content, "before": earlier}, indent=2) + "\n")
+
+
+def _read_data(folder: Path) -> dict[str, Any]:
+    """What `_write_data` noted; empty for runs of before it did. Raises TrainingError if it cannot be read."""
+    path = folder / DATA_FILE
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {path}: {error}") from error
+    return said

@@ -17,6 +17,7 @@ from flows.cli import (
     export,
     faces,
     review,
+    sampling,
     serve,
     store,
     tags,
@@ -49,7 +50,7 @@ app.command("review")(review.review)
 app.add_typer(decisions.app, name="decisions")
 app.command("export")(export.export)
 app.command("train")(training.train)
-app.command("sample")(training.sample)
+app.command("sample")(sampling.sample)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("gc")(store.gc)

@@ -9,6 +9,25 @@ from torch import nn
 from models.gan.pictures import to_uint8
 
 BATCH = 32  # of every call: another batch shape changes about 2 pixel values in 100,000 by one level
+BATCH_PIXELS = BATCH * 128 * 128  # larger pictures go in smaller batches: 32 of 512 x 512 fill a consumer's card
+
+
+def picture_batch(height: int, width: int) -> int:
+    """How many pictures of `height` x `width` pixels a call of the network computes: BATCH up to 128 x 128, then fewer.
+
+    It depends on the size alone, never on how many are asked for or on the device, and is a power of two.
+    """
+    batch = BATCH
+    while batch > 1 and batch * height * width > BATCH_PIXELS:
+        batch //= 2
+    return batch
+
+
+def pad_rows(rows: np.ndarray, batch: int) -> np.ndarray:
+    """float32 (n, ...), n at most `batch`, to (batch, ...): filled up with zeros."""
+    padded = np.zeros((batch, *rows.shape[1:]), np.float32)
+    padded[: len(rows)] = rows
+    return padded
 
 
 def draw_latents(seeds: Sequence[int], z_dim: int) -> np.ndarray:
@@ -24,22 +43,26 @@ def draw_latents(seeds: Sequence[int], z_dim: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def generate(generator: nn.Module, latents: np.ndarray) -> np.ndarray:
-    """Pictures of latents, float32 (N, z_dim), as uint8 (N, H, W, C); `generator` must be in eval mode.
+def generate(
+    generator: nn.Module,  # in eval mode
+    latents: np.ndarray,  # float32 (N, z_dim)
+    labels: np.ndarray | None = None,  # float32 (N, labels), for a conditional generator
+    batch: int = BATCH,  # rows of every call: `picture_batch` of the pictures' size
+) -> np.ndarray:
+    """Pictures of latents, uint8 (N, H, W, C).
 
-    Every call of the network has `BATCH` rows, the last filled up with zeros: a picture does not depend on its company.
+    Every call of the network has `batch` rows, the last filled up with zeros: a picture does not depend on its company.
     """
     if generator.training:
         raise ValueError("the generator must be in eval mode: batch norm would mix the pictures of a batch")
+    if len(latents) == 0:
+        raise ValueError("no latents given, so there is no picture to generate")
     device = next(generator.parameters()).device
     parts = []
-    for start in range(0, len(latents), BATCH):
-        rows = latents[start : start + BATCH]
-        padded = np.zeros((BATCH, latents.shape[1]), np.float32)
-        padded[: len(rows)] = rows
-        parts.append(to_uint8(generator(torch.from_numpy(padded).to(device)))[: len(rows)])
-    if not parts:
-        raise ValueError("no latents given, so there is no picture to generate")
+    for start in range(0, len(latents), batch):
+        inputs = [rows[start : start + batch] for rows in (latents, labels) if rows is not None]
+        tensors = [torch.from_numpy(pad_rows(rows, batch)).to(device) for rows in inputs]
+        parts.append(to_uint8(generator(*tensors))[: len(inputs[0])])
     return np.concatenate(parts)
 
 

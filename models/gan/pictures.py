@@ -54,8 +54,8 @@ def grid_shape(resolution: int) -> tuple[int, int]:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) RGB or (H, W, 1) grey to `path`, all of it or nothing."""
-    image = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
+    """Write uint8 (H, W, 3) RGB, (H, W, 4) RGBA or (H, W, 1) grey to `path`, all of it or nothing."""
+    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from models.gan.pictures import resize, to_input
+from models.gan.stylegan2 import Discriminator as StyleDiscriminator
 from models.training.networks import build_discriminator
 from models.training.run import find_snapshot
 from models.training.snapshot import SnapshotError, load_weights, read_record, weights_path
@@ -24,9 +25,10 @@ DECIMALS = 6
 class DiscriminatorScorer:
     """A discriminator in eval mode: a picture's score depends on its own pixels only."""
 
-    def __init__(self, network: nn.Module, resolution: int, channels: int, digest: str) -> None:
+    def __init__(self, network: nn.Module, height: int, width: int, channels: int, digest: str) -> None:
         self.network = network
-        self.resolution = resolution  # pixels a side that the network looks at
+        self.height = height  # pixels that the network looks at
+        self.width = width
         self.channels = channels
         self.digest = digest  # SHA-256 over the network's tensors: names, types, shapes, values
 
@@ -35,14 +37,14 @@ class DiscriminatorScorer:
         """Logits, float64 (N,), rounded to 6 decimals; higher is more real, 0 undecided. Not calibrated.
 
         pictures: uint8 RGB, (N, H, W, 3), or a sequence of (H, W, 3) of any sizes. Each is resized to the network's
-        square (areas averaged when shrinking, Lanczos when growing), the aspect ratio not kept, as for training.
+        size (areas averaged when shrinking, Lanczos when growing), the aspect ratio not kept, as for training.
         Raises ValueError for other types or shapes.
         """
         scores = np.empty(len(pictures), np.float64)
         device = next(self.network.parameters()).device
         for start in range(0, len(pictures), BATCH):
             part = pictures[start : start + BATCH]
-            batch = np.zeros((BATCH, self.channels, self.resolution, self.resolution), np.uint8)
+            batch = np.zeros((BATCH, self.channels, self.height, self.width), np.uint8)
             for k, picture in enumerate(part):
                 batch[k] = self._fit(picture)
             logits: torch.Tensor = self.network(to_input(torch.from_numpy(batch), device))
@@ -52,9 +54,11 @@ class DiscriminatorScorer:
     def _fit(self, picture: np.ndarray) -> np.ndarray:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
             raise ValueError(f"expected uint8 RGB (H, W, 3), got {picture.dtype} {picture.shape}")
-        fitted = resize(picture, self.resolution, self.resolution).transpose(2, 0, 1)
+        fitted = resize(picture, self.width, self.height).transpose(2, 0, 1)
         if self.channels == 3:
             return fitted
+        if self.channels == 4:
+            return np.concatenate([fitted, np.full((1, *fitted.shape[1:]), 255, np.uint8)])  # opaque
         luma = np.tensordot(np.array([0.299, 0.587, 0.114]), fitted, axes=1)  # BT.601, as Pillow's "L"
         return np.round(luma)[None].astype(np.uint8)
 
@@ -66,6 +70,10 @@ def load_discriminator(snapshot: Path, device: torch.device | str = "cpu") -> Di
     """
     path = find_snapshot(snapshot)
     config = read_record(path).config
+    if config.labels:
+        raise SnapshotError(
+            f"{path.stem} judges pictures by their labels, which crops have none of: rank by another run"
+        )
     tensors = load_weights(weights_path(path), "D")
     network = build_discriminator(config)
     try:
@@ -74,7 +82,9 @@ def load_discriminator(snapshot: Path, device: torch.device | str = "cpu") -> Di
         raise SnapshotError(f"{weights_path(path)} does not fit its own config: {error}") from error
     network.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
-    return DiscriminatorScorer(network, config.resolution, config.channels, tensors_digest(tensors))
+    if isinstance(network, StyleDiscriminator):
+        network.mbstd_group = 1  # a picture's score must not depend on its company: it has no spread
+    return DiscriminatorScorer(network, config.height, config.width, config.channels, tensors_digest(tensors))
 
 
 def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -1,73 +1,64 @@
 """Pictures by seed: one file each, or a grid. A seed gives the same picture alone, in a list, in a grid of a run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
-from models.gan.latents import draw_latents, generate
-from models.gan.pictures import resize, tile, write_png
-from models.training.config import DatasetRef, TrainingConfig
-from models.training.networks import build_generator
-from models.training.run import find_snapshot
-from models.training.snapshot import SnapshotError, load_weights, read_record, weights_path
+from models.gan.latents import BATCH, draw_latents
+from models.gan.pictures import write_png
+from models.sampling.generator import Code, LoadedGenerator
+from models.sampling.layout import cell_size, check_canvas, fit_cell, lay_grid
+from models.sampling.settings import Ground, SamplingSettings
 
+Progress = Callable[[int, int], None]
+"""Hears how many pictures are made, and of how many."""
 
-@dataclass(frozen=True)
-class LoadedGenerator:
-    """A generator ready to sample from, and where it comes from."""
-
-    network: nn.Module  # in eval mode, on the device asked for
-    z_dim: int  # normal values per latent
-    resolution: int  # pixels a side
-    channels: int  # 3 = RGB, 1 = grey
-    config: TrainingConfig  # of its training
-    dataset: DatasetRef  # it was trained on
-    nimg: int  # real pictures seen
-    weights: Path  # the .safetensors it was loaded from
+PLAIN = SamplingSettings()
 
 
-def load_generator(run_or_snapshot: Path, ema: bool = True, device: torch.device | str = "cpu") -> LoadedGenerator:
-    """The generator of a run folder's newest sound snapshot, or of a snapshot's `.json` or `.safetensors`.
+def ignore_progress(done: int, total: int) -> None:
+    """For callers that show none."""
 
-    ema: the averaged weights (what the grids of a run show), else those of the last step.
-    Raises RunError or SnapshotError, with what to do, if there is no usable snapshot.
+
+def report(pictures: Iterable[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:
+    """The same pictures, each told of when it was taken in."""
+    for done, picture in enumerate(pictures, start=1):
+        yield picture
+        progress(done, total)
+
+
+def seed_codes(generator: LoadedGenerator, seeds: Iterable[int], settings: SamplingSettings = PLAIN) -> Iterator[Code]:
+    """The codes of `seeds`, some at a time: there may be any number of them."""
+    generator.check(settings)
+    rest = iter(seeds)
+    while part := list(islice(rest, BATCH)):
+        codes = generator.codes(draw_latents(part, generator.z_dim), settings)
+        yield from (Code(values, seed) for values, seed in zip(codes, part, strict=True))
+
+
+def sample(
+    generator: LoadedGenerator, seeds: Iterable[int], settings: SamplingSettings = PLAIN
+) -> Iterator[np.ndarray]:
+    """The pictures of `seeds`, uint8 (H, W, C) each, in order, made as they are taken."""
+    yield from generator.draw(seed_codes(generator, seeds, settings), settings.noise)
+
+
+def sample_images(
+    generator: LoadedGenerator,
+    seeds: Sequence[int],
+    folder: Path,
+    settings: SamplingSettings = PLAIN,
+    progress: Progress = ignore_progress,
+) -> list[Path]:
+    """Write one PNG per seed, `seed-00000042.png`, as large as the network makes them; returns the paths in order.
+
+    RGBA where the network makes transparency. Each is written as soon as it is made.
     """
-    path = find_snapshot(run_or_snapshot)
-    record = read_record(path)
-    weights = weights_path(path)
-    network = build_generator(record.config)
-    try:
-        network.load_state_dict(load_weights(weights, "G_ema" if ema else "G"))
-    except RuntimeError as error:
-        raise SnapshotError(f"{weights} does not fit its own config: {error}") from error
-    network.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval().requires_grad_(False)
-    config = record.config
-    return LoadedGenerator(
-        network=network,
-        z_dim=config.algorithm.z_dim,
-        resolution=config.resolution,
-        channels=config.channels,
-        config=config,
-        dataset=record.dataset,
-        nimg=record.nimg,
-        weights=weights,
-    )
-
-
-def sample(generator: LoadedGenerator, seeds: Sequence[int]) -> np.ndarray:
-    """The pictures of `seeds`, uint8 (len(seeds), H, W, C)."""
-    return generate(generator.network, draw_latents(seeds, generator.z_dim))
-
-
-def sample_images(generator: LoadedGenerator, seeds: Sequence[int], folder: Path) -> list[Path]:
-    """Write one PNG per seed, `seed-00000042.png`, as large as the network makes them; returns the paths in order."""
     paths = [folder / f"seed-{seed:08d}.png" for seed in seeds]
-    for path, picture in zip(paths, sample(generator, seeds), strict=True):
+    pictures = report(sample(generator, seeds, settings), len(paths), progress)
+    for path, picture in zip(paths, pictures, strict=True):
         write_png(path, picture)
     return paths
 
@@ -77,11 +68,16 @@ def sample_grid(
     seeds: Sequence[int],  # row by row
     columns: int,
     path: Path,  # the PNG
-    cell: int | None = None,  # pixels a side of each picture in the grid; None = as the network makes them
+    cell: int | None = None,  # longer side of each picture in the grid, in pixels; None = as the network makes them
+    settings: SamplingSettings = PLAIN,
+    ground: Ground = Ground.CHECKER,  # under transparency
+    progress: Progress = ignore_progress,
 ) -> Path:
     """Write the pictures of `seeds` as one PNG grid; returns `path`."""
-    pictures = list(sample(generator, seeds))
-    if cell is not None:
-        pictures = [resize(picture, cell, cell) for picture in pictures]
-    write_png(path, tile(pictures, columns))
+    height, width = cell_size(generator.height, generator.width, cell)
+    columns = min(columns, max(len(seeds), 1))
+    check_canvas(-(-len(seeds) // columns) * height, columns * width)
+    pictures = report(sample(generator, seeds, settings), len(seeds), progress)
+    cells = (fit_cell(picture, height, width, ground) for picture in pictures)
+    write_png(path, lay_grid(cells, len(seeds), columns))
     return path

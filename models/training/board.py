@@ -19,9 +19,14 @@ class Board:
     stats.jsonl and the grids are the record; this is a view of them, so a machine without it trains all the same.
     """
 
-    def __init__(self, folder: Path, nimg: int) -> None:
-        """nimg: pictures seen so far; what an earlier, interrupted run wrote beyond them is hidden."""
+    def __init__(self, folder: Path | None, nimg: int) -> None:
+        """
+        folder: the run's; None writes nothing.
+        nimg: pictures seen so far; what an earlier, interrupted run wrote beyond them is hidden.
+        """
         self._writer: Any = None
+        if folder is None:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError:

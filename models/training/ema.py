@@ -10,14 +10,14 @@ def ema_beta(
     batch: int,  # pictures in this step
     nimg: int,  # pictures seen, this step included
     half_life: float,  # pictures after which a weight's share has halved; 0 = no averaging
-    ramp_up: float,  # early on, the half-life is at most this share of nimg
+    ramp_up: float | None,  # early on, the half-life is at most this share of nimg; None = no ramp
 ) -> float:
     """The share that the old average keeps in one step: 0.5 ** (batch / min(half_life, ramp_up * nimg)), in 0..1.
 
     The ramp makes the average forget the random start quickly: a fixed half-life would show it for several
     half-lives.
     """
-    effective = min(half_life, ramp_up * nimg)
+    effective = half_life if ramp_up is None else min(half_life, ramp_up * nimg)
     return 0.5 ** (batch / effective) if effective > 0 else 0.0
 
 
@@ -28,7 +28,7 @@ class ExponentialMovingAverage:
     `Algorithm.settle_average` puts them right before the average is used.
     """
 
-    def __init__(self, network: nn.Module, half_life: float, ramp_up: float) -> None:
+    def __init__(self, network: nn.Module, half_life: float, ramp_up: float | None) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.half_life = half_life
         self.ramp_up = ramp_up

@@ -1,10 +1,10 @@
 """Networks and devices from a config, for training and for everything that loads a snapshot."""
 
 import torch
+from torch import nn
 
 from models.device import best_device
-from models.gan.dcgan import Discriminator, Generator
-from models.training.config import DeviceChoice, TrainingConfig
+from models.training.config import DCGANConfig, DeviceChoice, Precision, TrainingConfig
 
 
 def resolve_device(choice: DeviceChoice) -> torch.device:
@@ -16,11 +16,66 @@ def resolve_device(choice: DeviceChoice) -> torch.device:
     return torch.device(choice.value)
 
 
-def build_generator(config: TrainingConfig) -> Generator:
-    """The generator that `config` describes, on the CPU, in training mode, with torch's own initial weights."""
-    return Generator(config.algorithm.z_dim, config.algorithm.width, config.resolution, config.channels)
+def resolve_precision(choice: Precision, device: torch.device) -> torch.dtype | None:
+    """What the larger maps are computed in on a device; None is float32 everywhere.
+
+    ValueError for float16 on a CPU, which has no fast float16 and would overflow for nothing.
+    """
+    if choice is Precision.FLOAT32 or (choice is Precision.AUTO and device.type != "cuda"):
+        return None
+    if choice is Precision.BFLOAT16:
+        return torch.bfloat16
+    if device.type != "cuda":
+        raise ValueError("precision float16 needs a CUDA device: use auto, float32 or bfloat16")
+    return torch.float16
 
 
-def build_discriminator(config: TrainingConfig) -> Discriminator:
-    """The discriminator that `config` describes, on the CPU, in training mode, with torch's own initial weights."""
-    return Discriminator(config.algorithm.width, config.resolution, config.channels)
+def build_generator(config: TrainingConfig) -> nn.Module:
+    """The generator that `config` describes, on the CPU, in training mode; its weights mean nothing yet."""
+    if isinstance(config.algorithm, DCGANConfig):
+        from models.gan import dcgan
+
+        a = config.algorithm
+        return dcgan.Generator(a.z_dim, a.width, config.resolution, config.channels, a.kernel)
+    from models.gan.stylegan2 import Generator
+
+    style = config.algorithm
+    return Generator(
+        z_dim=style.z_dim,
+        w_dim=style.w_dim,
+        c_dim=config.labels,
+        width=config.width,
+        height=config.height,
+        channels=config.channels,
+        channel_base=style.channel_base,
+        channel_max=style.channel_max,
+        mapping_layers=style.mapping_layers,
+        start=config.aspect,
+        half_resolutions=style.half_resolutions,
+        normalize_latent=style.normalize_latent,
+    )
+
+
+def build_discriminator(config: TrainingConfig) -> nn.Module:
+    """The discriminator that `config` describes, on the CPU, in training mode; its weights mean nothing yet."""
+    if isinstance(config.algorithm, DCGANConfig):
+        from models.gan import dcgan
+
+        a = config.algorithm
+        return dcgan.Discriminator(a.width, config.resolution, config.channels, a.kernel, a.dropout)
+    from models.gan.stylegan2 import Discriminator
+
+    style = config.algorithm
+    return Discriminator(
+        c_dim=config.labels,
+        width=config.width,
+        height=config.height,
+        channels=config.channels,
+        channel_base=style.d_channel_base or style.channel_base,
+        channel_max=style.d_channel_max or style.channel_max,
+        mbstd_group=style.mbstd_group,
+        mbstd_features=style.mbstd_features,
+        architecture=style.d_architecture,
+        start=config.aspect,
+        half_resolutions=style.half_resolutions,
+    )

@@ -2,14 +2,19 @@
 
 config.json                          the resolved config, the dataset's version and content digest, library versions
 stats.jsonl                          one line per tick
+events.jsonl                         warnings: what a person should look at, and when
 events.out.tfevents.*                the same for TensorBoard, and the grids
 reals.png                            what it learns from
 fakes/fakes-NNNNNNNNN.png            after that many pictures; cell k is always seed k, by the averaged weights
 snapshots/snapshot-NNNNNNNNN.*       see snapshot.py
+
+Snapshots are thinned: the newest NEWEST_KEPT stay, every SPACING-th one, and the BEST_KEPT whose fakes are most nearly
+as different from each other as the reals are (before a collapse, say). What a resume needs stays with the newest.
 """
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +26,20 @@ from pydantic import ValidationError
 
 from models.training.atomic import write_text
 from models.training.config import DatasetRef, TrainingConfig
-from models.training.snapshot import SnapshotError, check_snapshot, read_record, state_path
+from models.training.snapshot import (
+    SnapshotError,
+    SnapshotRecord,
+    check_snapshot,
+    read_record,
+    snapshot_path,
+    state_path,
+    weights_path,
+)
 
 STATES_KEPT = 2  # newest snapshots that keep what a resume needs; it is larger than the weights
+NEWEST_KEPT = 4
+SPACING = 8
+BEST_KEPT = 2
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +55,7 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.stats_file = path / "stats.jsonl"
+        self.events_file = path / "events.jsonl"
         self.reals_file = path / "reals.png"
         self.fakes = path / "fakes"
         self.snapshots = path / "snapshots"
@@ -78,6 +95,11 @@ class RunFolder:
         with self.stats_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
+    def append_event(self, nimg: int, event: str) -> None:
+        """Add a warning to events.jsonl."""
+        with self.events_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"nimg": nimg, "event": event}) + "\n")
+
     def read_stats(self) -> Iterator[dict[str, Any]]:
         """The lines of stats.jsonl, oldest first. A line cut off by a crash ends them."""
         if not self.stats_file.is_file():
@@ -94,6 +116,10 @@ class RunFolder:
         """Forget ticks after `nimg` pictures: the resumed run writes them anew."""
         lines = [json.dumps(line) + "\n" for line in self.read_stats() if line["nimg"] <= nimg]
         write_text(self.stats_file, "".join(lines))
+
+    def snapshot_path(self, nimg: int) -> Path:
+        """Where the record of the snapshot after `nimg` pictures lies."""
+        return snapshot_path(self.snapshots, nimg)
 
     def snapshot_records(self) -> list[Path]:
         """The records of all snapshots, oldest first."""
@@ -114,10 +140,28 @@ class RunFolder:
             return path
         return None
 
-    def drop_old_states(self) -> None:
-        """Remove the training state of all but the newest snapshots; their weights stay."""
-        for path in self.snapshot_records()[:-STATES_KEPT]:
+    def thin_snapshots(self) -> None:
+        """Remove old snapshots, and the training state of those that stay, by the rule at the top of this file."""
+        records = self.snapshot_records()
+        for path in records[:-STATES_KEPT]:
             state_path(path).unlink(missing_ok=True)
+        kept = {*records[-NEWEST_KEPT:], *find_best(records)}
+        for path in records:
+            if path not in kept and not is_spaced(read_record(path)):
+                path.unlink()  # first: without its record a snapshot does not exist
+                weights_path(path).unlink(missing_ok=True)
+
+
+def is_spaced(record: SnapshotRecord) -> bool:
+    """Whether a snapshot is one of every SPACING-th, by the pictures seen: the same ones however a run was cut up."""
+    interval = record.config.snapshot_ticks * record.config.tick_images
+    return record.nimg // interval % SPACING == 0 and record.nimg % interval < record.config.batch
+
+
+def find_best(records: list[Path]) -> list[Path]:
+    """The BEST_KEPT snapshots whose diversity is nearest to that of the reals, by ratio; none where nobody measured."""
+    known = [(record.diversity, path) for path in records if (record := read_record(path)).diversity]
+    return [path for _, path in sorted(known, key=lambda pair: (abs(math.log(pair[0] or 1.0)), pair[1]))[:BEST_KEPT]]
 
 
 def find_snapshot(path: Path) -> Path:

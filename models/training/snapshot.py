@@ -35,6 +35,7 @@ class SnapshotRecord(BaseModel):
     nimg: int  # real pictures seen
     config: TrainingConfig
     dataset: DatasetRef
+    diversity: float | None = None  # of the fakes at that moment, 1 = as different as the reals (models.training.watch)
     weights_sha256: str | None = None  # of the .safetensors; None in that file's own header
     state_sha256: str | None = None  # of the .state.pt
 
@@ -61,10 +62,11 @@ def save_snapshot(
     dataset: DatasetRef,
     networks: Mapping[str, torch.nn.Module],  # by prefix: "G", "G_ema", "D"
     state: Mapping[str, Any],  # plain containers of tensors, numbers and strings
+    diversity: float | None = None,  # of the fakes, where it was measured
 ) -> Path:
     """Write one snapshot and return the path of its record. Killed half way, it leaves no record."""
     path = snapshot_path(folder, nimg)
-    record = SnapshotRecord(nimg=nimg, config=config, dataset=dataset)
+    record = SnapshotRecord(nimg=nimg, config=config, dataset=dataset, diversity=diversity)
     tensors = {
         f"{prefix}.{name}": tensor.detach().cpu().contiguous()
         for prefix, network in networks.items()

@@ -3,35 +3,34 @@
 import logging
 import math
 import os
-import resource
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.gan.latents import draw_latents, generate
-from models.gan.pictures import grid_shape, tile, to_input, write_png
-from models.training.algorithm import Algorithm, build_algorithm
+from models.training.algorithm import Algorithm, TrainingBatch, build_algorithm
 from models.training.board import Board
 from models.training.config import DatasetRef, TrainingConfig, differences
+from models.training.distributed import ALONE, Workers
 from models.training.ema import ExponentialMovingAverage
+from models.training.grids import Grids
 from models.training.networks import resolve_device
-from models.training.run import RunError, RunFolder
+from models.training.peak_memory import peak_memory_gb
+from models.training.run import RunError, RunFolder, find_snapshot
 from models.training.snapshot import load_state, load_weights, read_record, save_snapshot, weights_path
+from models.training.stopping import StopSignal
+from models.training.watch import CollapseWatch, measure_spread
 
 log = logging.getLogger(__name__)
 
-Data = Callable[[int], Iterator[np.ndarray | torch.Tensor]]
-"""Batches from sample index n on, for ever: uint8 (batch, C, H, W), 0..255. The same n gives the same batches."""
+Data = Callable[[int], Iterator[Any]]
+"""Batches from sample index n on, for ever: uint8 (batch, C, H, W), 0..255, or objects with such `images` and float
+`labels` (batch, labels). The same n gives the same batches. Of several processes each is given its own part."""
 
 
 class DivergedError(RuntimeError):
@@ -48,6 +47,7 @@ class TrainingProgress:
     sec_per_kimg: float  # of the steps since the last tick, without grids and snapshots
     stats: Mapping[str, float]  # the tick's line in stats.jsonl
     grid: Path | None  # the newest grid of fakes
+    events: tuple[str, ...] = ()  # warnings since the last tick: what a person should look at
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,24 @@ def train(
     run_folder: Path,
     progress: Callable[[TrainingProgress], None] | None = None,
     resume: bool = False,
+    *,
+    transfer: Path | None = None,
+    workers: Workers = ALONE,
+    allow_other_dataset: bool = False,
 ) -> TrainingResult:
     """Train from the start, or, with `resume`, from the run's newest sound snapshot if it has one.
 
     On one device, with the same library versions and thread count, the same arguments give the same weights bit for
     bit, whether the training was interrupted or not (CUDA: to rounding).
 
+    transfer: a run or snapshot whose weights a new run begins with, where they fit. workers: the processes that train
+    together (`models.training.distributed`). allow_other_dataset: a resumed run may go on with other pictures.
+
     Raises RunError if the folder holds a run already (without `resume`), or one of another dataset or config;
     DivergedError when numbers are no longer finite; ValueError for data of another shape than the config says.
     """
-    trainer = Trainer(config, data, dataset, RunFolder(run_folder), progress)
-    trainer.begin(resume)
+    trainer = Trainer(config, data, dataset, RunFolder(run_folder), progress, workers)
+    trainer.begin(resume, transfer, allow_other_dataset)
     return trainer.run()
 
 
@@ -93,28 +100,34 @@ class Trainer:
         dataset: DatasetRef,
         folder: RunFolder,
         progress: Callable[[TrainingProgress], None] | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.config = config
         self.data = data
         self.dataset = dataset
         self.folder = folder
         self.progress = progress
+        self.workers = workers
+        self.part = workers.part_of(config.batch)
         self.device = resolve_device(config.device)
         self.rng = torch.Generator().manual_seed(config.seed)
-        self.algorithm: Algorithm = build_algorithm(config, self.device, self.rng)
+        self.algorithm: Algorithm = build_algorithm(config, self.device, self.rng, workers)
+        # weights that were taken over are good from the start: no ramp that forgets them
+        ramp_up = config.ema_ramp_up if config.transfer is None else None
         self.average = ExponentialMovingAverage(
-            self.algorithm.networks()["G"], config.ema_half_life_kimg * 1000, config.ema_ramp_up
+            self.algorithm.networks()["G"], config.ema_half_life_kimg * 1000, ramp_up
         )
+        self.watch: CollapseWatch | None = None  # begun with the first reals
+        self.grids = Grids(config, folder)
         self.nimg = 0
         self.seconds = 0.0
         self.sums: dict[str, torch.Tensor] = {}  # of the statistics since the last tick
-        self.steps = 0  # since the last tick
+        self.counts: dict[str, int] = {}  # of the steps that gave each: some are computed now and then only
         self.saved: Path | None = None  # the snapshot of this very moment
-        self.grid: Path | None = None
+        self.events: list[str] = []  # since the last tick
         self.stats: dict[str, float] = {}  # of the last tick
-        self.columns, self.rows = grid_shape(config.resolution)
 
-    def begin(self, resume: bool) -> None:
+    def begin(self, resume: bool, transfer: Path | None = None, allow_other_dataset: bool = False) -> None:
         """Check the folder, take up its newest snapshot, write config.json and the first grids."""
         if self.device.type == "cpu" and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
             log.warning(
@@ -123,18 +136,27 @@ class Trainer:
         if self.folder.exists():
             if not resume:
                 raise RunError(f"{self.folder.path} holds a run already: resume it, or choose another folder")
-            self._check_same_run()
+            self._check_same_run(allow_other_dataset)
             latest = self.folder.latest_snapshot(with_state=True)
             if latest is not None:
                 self._load(latest)
             elif self.folder.snapshot_records():
                 raise RunError(f"no snapshot of {self.folder.path} is fit to resume from: start a new run")
+        self.workers.wait()  # all have looked: now the folder may change
+        reals, labels = self._read_reals()
+        self.grids.labels = labels
+        if self.watch is None:
+            self.watch = CollapseWatch(measure_spread(reals))
         if self.nimg == 0:
-            self._write_reals()
-            self._write_fakes()
-        self.folder.write_config(self.config, self.dataset, self.device)  # last: only now is this a run
-        self.folder.truncate_stats(self.nimg)
-        self.stats = next(reversed(list(self.folder.read_stats())), {})
+            if transfer is not None:
+                self._take_over(transfer)
+            if self.workers.leads:
+                self.grids.write_reals(reals)
+                self._show_fakes()
+        if self.workers.leads:
+            self.folder.write_config(self.config, self.dataset, self.device)  # last: only now is this a run
+            self.folder.truncate_stats(self.nimg)
+            self.stats = next(reversed(list(self.folder.read_stats())), {})
 
     def run(self) -> TrainingResult:
         """Train until `config.kimg`, or until asked to stop; ends with a snapshot either way."""
@@ -142,10 +164,10 @@ class Trainer:
         tick_started, tick_nimg = time.perf_counter(), self.nimg
         with (
             StopSignal() as stop,
-            Board(self.folder.path, self.nimg) as board,
+            Board(self.folder.path if self.workers.leads else None, self.nimg) as board,
             _reading(self.data(self.nimg)) as batches,
         ):
-            while self.nimg < self.config.total_images and not stop.requested:
+            while self.nimg < self.config.total_images and not self.workers.any(stop.requested, self.device):
                 self._step(batches)
                 self.seconds = time.perf_counter() - started
                 tick, due = self._tick_due()
@@ -154,6 +176,7 @@ class Trainer:
                     self._tick(tick, sec_per_kimg, board)
                     tick_started, tick_nimg = time.perf_counter(), self.nimg
             snapshot = self.saved or self._save()
+        self.workers.wait()
         return TrainingResult(
             run_folder=self.folder.path,
             snapshot=snapshot,
@@ -163,25 +186,32 @@ class Trainer:
             stats=self.stats,
         )
 
-    def _step(self, batches: Iterator[np.ndarray | torch.Tensor]) -> None:
-        reals = to_input(self._next_batch(batches), self.device)
-        for name, value in self.algorithm.step(reals, self.rng).items():
+    def _step(self, batches: Iterator[Any]) -> None:
+        images, labels = self._next_batch(batches)
+        batch = TrainingBatch(images, labels, self.part.start, self.config.batch, self.nimg)
+        for name, value in self.algorithm.step(batch, self.rng).items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
-        self.steps += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
         self.nimg += self.config.batch
         self.saved = None
         self.average.update(self.algorithm.networks()["G"], self.config.batch, self.nimg)
 
-    def _next_batch(self, batches: Iterator[np.ndarray | torch.Tensor]) -> torch.Tensor:
+    def _next_batch(self, batches: Iterator[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """This process's part of the next batch: uint8 (n, C, H, W), and float32 (n, labels) where there are labels."""
         config = self.config
-        expected = (config.batch, config.channels, config.resolution, config.resolution)
-        batch = next(batches, None)
-        if batch is None:
+        expected = (len(self.part), config.channels, config.height, config.width)
+        given = next(batches, None)
+        if given is None:
             raise ValueError(f"the data ended after {self.nimg} pictures: it must begin anew instead")
-        tensor = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.array(batch))
-        if tuple(tensor.shape) != expected or tensor.dtype != torch.uint8:
-            raise ValueError(f"expected batches of uint8 {expected}, got {tensor.dtype} {tuple(tensor.shape)}")
-        return tensor
+        images = _to_tensor(getattr(given, "images", given))
+        if tuple(images.shape) != expected or images.dtype != torch.uint8:
+            raise ValueError(f"expected batches of uint8 {expected}, got {images.dtype} {tuple(images.shape)}")
+        if config.labels == 0:
+            return images, None
+        labels = _to_tensor(getattr(given, "labels", np.empty((len(images), 0))))
+        if tuple(labels.shape) != (len(images), config.labels):
+            raise ValueError(f"expected labels of shape {(len(images), config.labels)}, got {tuple(labels.shape)}")
+        return images, labels.float()
 
     def _tick_due(self) -> tuple[int, bool]:
         """The number of this tick, and whether one ends here: at the first batch past a multiple, and at the end."""
@@ -190,30 +220,50 @@ class Trainer:
         return tick, passed or self.nimg >= self.config.total_images
 
     def _tick(self, tick: int, sec_per_kimg: float, board: Board) -> None:
-        means = {name: total.item() / self.steps for name, total in self.sums.items()}
-        self.sums, self.steps = {}, 0
+        means = self._take_means()
         self._require_finite(means)
+        assert self.watch is not None
+        events = [*self.algorithm.events(), *self.watch.judge(means)]
         ended = self.nimg >= self.config.total_images
-        if ended or tick % self.config.grid_ticks == 0:
-            grid = self._write_fakes()
+        if self.workers.leads and (ended or tick % self.config.grid_ticks == 0):
+            grid, warnings = self._show_fakes()
+            events += warnings
             board.show_grid(grid, self.nimg)
         self.stats = {
             "nimg": self.nimg,
-            **{name: round(value, 6) for name, value in means.items()},
+            **{name: round(value, 6) for name, value in {**means, **self.algorithm.describe()}.items()},
+            "diversity": round(self.watch.diversity, 4),
             "seconds": round(self.seconds, 3),
             "sec_per_kimg": round(sec_per_kimg, 4),
             "memory_gb": round(peak_memory_gb(), 3),
         }
         if self.device.type == "cuda":
             self.stats["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
-        self.folder.append_stats(self.stats)
-        board.show_stats(self.stats, self.nimg)
+        if self.workers.leads:
+            self._report(events, sec_per_kimg, board)
         if tick % self.config.snapshot_ticks == 0:
             self._save()
+
+    def _report(self, events: list[str], sec_per_kimg: float, board: Board) -> None:
+        """A line of statistics, warnings, and a word to the caller."""
+        self.folder.append_stats(self.stats)
+        board.show_stats(self.stats, self.nimg)
+        for event in events:
+            log.warning("after %.1f kimg: %s", self.nimg / 1000, event)
+            self.folder.append_event(self.nimg, event)
         if self.progress is not None:
+            total, grid = self.config.total_images, self.grids.newest
             self.progress(
-                TrainingProgress(self.nimg, self.config.total_images, self.seconds, sec_per_kimg, self.stats, self.grid)
+                TrainingProgress(self.nimg, total, self.seconds, sec_per_kimg, self.stats, grid, tuple(events))
             )
+
+    def _take_means(self) -> dict[str, float]:
+        """The statistics since the last tick, over all processes; begins them anew."""
+        values = [total / self.counts[name] for name, total in self.sums.items()]
+        self.workers.average(values)
+        means = {name: value.item() for name, value in zip(self.sums, values, strict=True)}
+        self.sums, self.counts = {}, {}
+        return means
 
     def _require_finite(self, means: Mapping[str, float]) -> None:
         """Raise DivergedError unless the statistics and all weights are finite."""
@@ -230,101 +280,96 @@ class Trainer:
                 "Start a new run with a lower learning rate or a larger batch."
             )
 
-    def _write_reals(self) -> None:
-        cells: list[np.ndarray] = []
+    def _read_reals(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The first samples, as many as a grid shows: uint8 (N, H, W, C), and their labels, float32 (N, labels)."""
+        images: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
         with _reading(self.data(0)) as batches:
-            while len(cells) < self.columns * self.rows:
-                cells += list(self._next_batch(batches).permute(0, 2, 3, 1).cpu().numpy())
-        write_png(self.folder.reals_file, tile(cells[: self.columns * self.rows], self.columns))
+            while len(images) < self.grids.cells:
+                some, theirs = self._next_batch(batches)
+                images += list(some.permute(0, 2, 3, 1).cpu().numpy())
+                labels += [] if theirs is None else list(theirs.cpu().numpy())
+        return np.stack(images[: self.grids.cells]), np.stack(labels[: self.grids.cells]) if labels else None
 
-    def _write_fakes(self) -> np.ndarray:
-        """The grid after `nimg` pictures: cell k shows seed k. Returns it, uint8 (H, W, C)."""
+    def _show_fakes(self) -> tuple[np.ndarray, list[str]]:
+        """Write the grid of this moment. Returns it, uint8 (H, W, C), and what the watch says of it."""
+        assert self.watch is not None
         self.algorithm.settle_average(self.average.network)
-        latents = draw_latents(range(self.columns * self.rows), self.config.algorithm.z_dim)
-        grid = tile(generate(self.average.network, latents), self.columns)
-        self.grid = self.folder.fakes_file(self.nimg)
-        write_png(self.grid, grid)
-        return grid
+        fakes = self.grids.make_fakes(self.average.network)
+        return self.grids.write_fakes(fakes, self.nimg), self.watch.look(fakes)
 
     def _save(self) -> Path:
-        """Write a snapshot of this moment, after checking that it is worth having."""
+        """Write a snapshot of this moment, after checking that it is worth having. Returns its record's path."""
+        assert self.watch is not None
         self._require_finite({name: total.item() for name, total in self.sums.items()})
-        self.algorithm.settle_average(self.average.network)
-        state = {
-            "algorithm": self.algorithm.state_dict(),
-            "rng": self.rng.get_state(),
-            "seconds": self.seconds,
-            "sums": self.sums,
-            "steps": self.steps,
-        }
-        networks = {**self.algorithm.networks(), "G_ema": self.average.network}
-        path = save_snapshot(self.folder.snapshots, self.nimg, self.config, self.dataset, networks, state)
-        self.folder.drop_old_states()
+        path = self.folder.snapshot_path(self.nimg)
+        if self.workers.leads:
+            self.algorithm.settle_average(self.average.network)
+            state = {
+                "algorithm": self.algorithm.state_dict(),
+                "rng": self.rng.get_state(),
+                "seconds": self.seconds,
+                "sums": self.sums,
+                "counts": self.counts,
+                "watch": self.watch.state_dict(),
+            }
+            save_snapshot(
+                self.folder.snapshots, self.nimg, self.config, self.dataset, self._networks(), state,
+                diversity=self.watch.diversity,
+            )  # fmt: skip
+            self.folder.thin_snapshots()
         self.saved = path
         return path
 
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        return {**self.algorithm.networks(), "G_ema": self.average.network}
+
     def _load(self, path: Path) -> None:
         """Take up the run where the snapshot `path` left it."""
-        for prefix, network in {**self.algorithm.networks(), "G_ema": self.average.network}.items():
+        for prefix, network in self._networks().items():
             network.load_state_dict(load_weights(weights_path(path), prefix))
         state: dict[str, Any] = load_state(path)
         self.algorithm.load_state_dict(state["algorithm"])
         self.rng.set_state(state["rng"])
         self.seconds = state["seconds"]
         self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
-        self.steps = state["steps"]
+        # before, every statistic came with every step, and one number did
+        self.counts = state["counts"] if "counts" in state else dict.fromkeys(self.sums, state["steps"])
+        if "watch" in state:  # snapshots of before there was one go on as well
+            self.watch = CollapseWatch(0.0)
+            self.watch.load_state_dict(state["watch"])
         self.nimg = read_record(path).nimg
         self.saved = path
 
-    def _check_same_run(self) -> None:
+    def _take_over(self, source: Path) -> None:
+        """Begin with the weights of another training, where they fit."""
+        from models.training.transfer import transfer_weights
+
+        report = transfer_weights(weights_path(find_snapshot(source)), self._networks())
+        if self.workers.leads:
+            for line in report.lines():
+                log.info("%s", line)
+
+    def _check_same_run(self, allow_other_dataset: bool) -> None:
         config, dataset = self.folder.read_config()
         changed = differences(config, self.config)
-        if dataset.digest != self.dataset.digest:
-            changed.append(f"dataset: {dataset} ({dataset.digest[:12]}) in the run, {self.dataset} now")
+        if dataset.digest != self.dataset.digest and not allow_other_dataset:
+            changed.append(
+                f"dataset: {dataset} ({dataset.digest[:12]}) in the run, {self.dataset} ({self.dataset.digest[:12]}) "
+                "now; --allow-other-dataset goes on all the same"
+            )
         if changed:
             raise RunError(
                 f"cannot resume {self.folder.path} as another training; start a new run. " + "; ".join(changed)
             )
 
 
-class StopSignal:
-    """Within, the first Ctrl-C or SIGTERM asks the loop to end with a snapshot; a second one acts as it did before.
-
-    Signals reach a process's main thread only; in another thread this does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignal":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._restore()
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        log.warning("stopping after this step, with a snapshot; once more to stop at once")
-        self.requested = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-
-def peak_memory_gb() -> float:
-    """The most memory this process has held so far, in GB (10^9 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+def _to_tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
 
 
 @contextmanager
-def _reading(batches: Iterator[np.ndarray | torch.Tensor]) -> Iterator[Iterator[np.ndarray | torch.Tensor]]:
+def _reading(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
     """Close the reader at the end, whatever happens: one that reads ahead has threads and pictures of its own."""
     try:
         yield batches

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from datasets import loader
 from datasets.errors import KaobakoError, StoreError
 from datasets.labels import tag_labels
 from datasets.loader import SampleOrder, VersionReader, decode_blob
+from datasets.loader import version as loader
 from datasets.pictures import UnreadablePictureError, decode_picture, encode_png
 from datasets.store import Store
 from datasets.version import Version
@@ -262,13 +262,13 @@ def test_a_blob_gives_the_pixels_that_strict_decoding_gives(
     quarters: np.ndarray, encode: Callable[..., bytes], file_format: str, mode: str, options: dict[str, Any], side: int
 ) -> None:
     data = encode(Image.fromarray(quarters[:, :32]).convert(mode), file_format, **options)
-    assert np.array_equal(decode_blob(data, side), decode_picture(data).rgb)
+    assert np.array_equal(decode_blob(data, (side, side)), decode_picture(data).rgb)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(40), encode_png(QUARTER)[:-40]])
 def test_a_blob_that_cannot_be_decoded_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadablePictureError):
-        decode_blob(data, 16)
+        decode_blob(data, (16, 16))
 
 
 def test_batches_before_a_damaged_one_are_still_given(

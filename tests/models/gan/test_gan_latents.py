@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from models.gan.dcgan import Generator, initialise, set_standing_statistics
-from models.gan.latents import draw_latents, generate, parse_seeds
+from models.gan.latents import BATCH, draw_latents, generate, parse_seeds, picture_batch
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,31 @@ def test_training_mode_is_refused(generator: Generator) -> None:
 def test_no_latents_no_picture(generator: Generator) -> None:
     with pytest.raises(ValueError, match="no latents"):
         generate(generator, draw_latents([], 16))
+
+
+def test_calls_have_one_size_whatever_is_asked_for() -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    class Recorder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            sizes.append((len(z), *c.shape))
+            return (z.sum(dim=1) * c[:, 0] * self.scale)[:, None, None, None].expand(-1, 3, 2, 2)
+
+    latents, labels = np.full((10, 2), 0.25, np.float32), np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
+    made = generate(Recorder().eval(), latents, labels, batch=4)
+    assert sizes == [(4, 4, 1)] * 3
+    assert made[:, 0, 0, 0] == pytest.approx(np.rint((labels[:, 0] * 0.5 + 1) * 127.5), abs=1)
+
+
+@pytest.mark.parametrize(("size", "batch"), [((16, 16), 32), ((128, 128), 32), ((256, 256), 8), ((512, 384), 2)])
+def test_large_pictures_go_in_smaller_batches(size: tuple[int, int], batch: int) -> None:
+    assert picture_batch(*size) == batch
+    assert picture_batch(4096, 4096) == 1
+    assert picture_batch(1, 1) == BATCH
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,12 @@ import torch
 
 from models.gan.dcgan import Discriminator, initialise
 from models.gan.scoring import BATCH, DiscriminatorScorer, load_discriminator, tensors_digest
+from models.training.config import DatasetRef, DeviceChoice, StyleGAN2Config, TrainingConfig
 from models.training.run import RunError, RunFolder
 from models.training.snapshot import weights_path
+from models.training.trainer import train
+
+Data = Callable[[int], Iterator[np.ndarray]]
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +22,7 @@ def scorer() -> DiscriminatorScorer:
     initialise(network, rng)
     for _ in range(20):
         network(torch.rand(16, 3, 32, 32, generator=rng) * 2 - 1)
-    return DiscriminatorScorer(network.eval(), 32, 3, "0" * 64)
+    return DiscriminatorScorer(network.eval(), 32, 32, 3, "0" * 64)
 
 
 def pictures(count: int, size: int = 40) -> np.ndarray:
@@ -78,3 +83,24 @@ def test_the_digest_names_the_discriminators_tensors(tiny_run: Path) -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no config\.json"):
         load_discriminator(tmp_path)
+
+
+def test_a_stylegan2_discriminator_scores_each_picture_for_itself(
+    tmp_path: Path, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    """Its minibatch standard deviation, which mixes the pictures of a batch, must be out of it."""
+    config = TrainingConfig(
+        algorithm=StyleGAN2Config(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8),
+        resolution=16,
+        kimg=0.032,
+        batch=16,
+        tick_kimg=0.032,
+        device=DeviceChoice.CPU,
+    )
+    train(config, disc_data, disc_dataset, tmp_path)
+    scorer = load_discriminator(tmp_path)
+    pictures = list(next(disc_data(0)).transpose(0, 2, 3, 1))
+    together = scorer.score(pictures)
+    assert len(set(together)) == len(pictures)
+    np.testing.assert_array_equal(together, [scorer.score([picture])[0] for picture in pictures])
+    np.testing.assert_array_equal(together[::-1], scorer.score(pictures[::-1]))

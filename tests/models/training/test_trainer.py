@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import os
@@ -12,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from models.training.algorithm import TrainingBatch
 from models.training.config import DatasetRef, TrainingConfig
 from models.training.dcgan import DCGAN
 from models.training.run import RunError, RunFolder
-from models.training.snapshot import load_weights, weights_path
+from models.training.snapshot import load_weights, read_record, weights_path
 from models.training.trainer import DivergedError, TrainingProgress, train
 
 Data = Callable[[int], Iterator[np.ndarray]]
@@ -178,9 +180,12 @@ def test_divergence_is_named_and_the_last_good_snapshot_kept(
     step = DCGAN.step
     calls: list[None] = []
 
-    def poisoned(self: DCGAN, reals: torch.Tensor, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    def poisoned(self: DCGAN, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
         calls.append(None)
-        return step(self, reals * (math.nan if len(calls) == 5 else 1.0), rng)
+        if len(calls) == 5:
+            with torch.no_grad():
+                next(self.discriminator.parameters()).fill_(math.nan)
+        return step(self, batch, rng)
 
     monkeypatch.setattr(DCGAN, "step", poisoned)
     with pytest.raises(DivergedError, match=r"loss_D_real.*last good snapshot is snapshot-000000064"):
@@ -251,3 +256,60 @@ def test_config_json_is_for_people(tiny_run: Path) -> None:
     content: dict[str, Any] = json.loads((tiny_run / "config.json").read_text())
     assert content["dataset"] == {"name": "discs", "version": 3, "digest": "0123456789abcdef" * 4, "count": 1000}
     assert content["libraries"]["torch"] == torch.__version__
+
+
+def test_warnings_are_written_down_and_told(
+    tmp_path: Path,
+    tiny_training: TrainingConfig,
+    disc_data: Data,
+    disc_dataset: DatasetRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A generator that has collapsed on purpose: from the fourth step on its last layer has no weights."""
+    step = DCGAN.step
+    nimgs: list[int] = []
+
+    def collapsing(self: DCGAN, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
+        nimgs.append(batch.nimg)
+        stats = step(self, batch, rng)
+        if len(nimgs) >= 4:
+            with torch.no_grad():
+                list(self.generator.parameters())[-2].zero_()
+        return stats
+
+    monkeypatch.setattr(DCGAN, "step", collapsing)
+    monkeypatch.setattr("models.training.watch.ENOUGH", 0.01)  # ten steps do not get far
+    config = tiny_training.model_copy(update={"ema_half_life_kimg": 0.0, "grid_ticks": 1, "snapshot_ticks": 1})
+    heard: list[TrainingProgress] = []
+    train(config, disc_data, disc_dataset, tmp_path, progress=heard.append)
+    assert nimgs == list(range(0, 160, 16))
+    events = [event for report in heard for event in report.events]
+    assert len(events) == 1 and "become alike" in events[0]
+    (line,) = (json.loads(line) for line in RunFolder(tmp_path).events_file.read_text().splitlines())
+    assert line["event"] == events[0] and line["nimg"] == next(r.nimg for r in heard if r.events)
+
+
+def test_another_dataset_only_when_told(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    half = tiny_training.model_copy(update={"kimg": 0.08})
+    train(half, disc_data, disc_dataset, tmp_path)
+    other = dataclasses.replace(disc_dataset, version=4, digest="f" * 64)
+    with pytest.raises(RunError, match="--allow-other-dataset"):
+        train(tiny_training, disc_data, other, tmp_path, resume=True)
+    assert train(tiny_training, disc_data, other, tmp_path, resume=True, allow_other_dataset=True).nimg == 160
+    assert RunFolder(tmp_path).read_config()[1] == other
+
+
+def test_snapshots_are_thinned_by_the_rule(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    config = tiny_training.model_copy(update={"kimg": 0.32, "tick_kimg": 0.016, "snapshot_ticks": 1})
+    train(config, disc_data, disc_dataset, tmp_path)
+    folder = RunFolder(tmp_path)
+    kept = {read_record(path).nimg // 16 for path in folder.snapshot_records()}
+    assert {17, 18, 19, 20} | {8, 16} <= kept <= set(range(1, 21))
+    assert len(kept) == 6 + len(kept - {8, 16, 17, 18, 19, 20}) <= 8  # the best two may be among the others
+    assert {path.stem for path in folder.snapshots.glob("*.safetensors")} == {
+        path.stem for path in folder.snapshot_records()
+    }

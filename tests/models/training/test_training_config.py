@@ -4,8 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from models.training.config import DCGANConfig, TrainingConfig, differences
-from models.training.presets import PRESETS
+from models.training.config import DCGANConfig, StyleGAN2Config, TrainingConfig, differences
 
 
 def test_defaults_are_the_write_up() -> None:
@@ -34,10 +33,39 @@ def test_wrong_settings_are_refused_before_any_work(wrong: dict[str, object]) ->
         TrainingConfig.model_validate(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_presets_survive_json(name: str) -> None:
-    preset = PRESETS[name]
-    assert TrainingConfig.model_validate_json(preset.model_dump_json()) == preset
+STYLE = {"name": "stylegan2"}
+
+
+def test_sides_follow_from_the_longer_one_and_the_smallest_map() -> None:
+    config = TrainingConfig(algorithm=StyleGAN2Config(), resolution=512, aspect=(3, 4))
+    assert (config.height, config.width) == (384, 512)
+    assert (TrainingConfig().height, TrainingConfig().width) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"algorithm": STYLE, "resolution": 384, "aspect": (3, 4)}, "times a power of two"),
+        ({"algorithm": STYLE, "resolution": 8}, "at least 16"),
+        ({"algorithm": STYLE, "batch": 32, "micro_batch": 6}, "divide the batch"),
+        ({"algorithm": STYLE, "batch": 12, "micro_batch": 6}, "multiple of 4"),
+        ({"aspect": (3, 4)}, r"aspect must be \(4, 4\)"),
+        ({"channels": 4}, "channels must be 1 or 3"),
+        ({"labels": 5}, "labels must be 0"),
+        ({"batch": 8, "micro_batch": 4}, "batch norm needs the whole batch"),
+    ],
+)
+def test_what_does_not_go_together_is_said(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainingConfig.model_validate(wrong)
+
+
+def test_a_config_from_before_stylegan2_is_read_as_it_was() -> None:
+    new = {"aspect", "labels", "micro_batch", "precision", "compile", "transfer"}
+    old = TrainingConfig().model_dump(mode="json", exclude=new)
+    for field in ("kernel", "dropout", "optimiser", "clip_weights"):
+        del old["algorithm"][field]
+    assert TrainingConfig.model_validate(old) == TrainingConfig()
 
 
 def test_a_resumed_run_may_go_on_longer_but_not_be_another() -> None:
