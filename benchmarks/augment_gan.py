@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="torch's name of it")
     arguments = parser.parse_args()
     if arguments.sheet:
-        draw_sheet(draw_face(arguments.seed)).save(arguments.sheet, quality=78)
+        draw_sheet(draw_face(arguments.seed)).save(arguments.sheet, quality=68)
     elif arguments.exactness:
         print_exactness(arguments.sizes)
     else:
@@ -100,9 +100,7 @@ def measure(pipeline: AdaPipeline | DiffAugment, p: float, images: torch.Tensor,
 def print_exactness(sizes: Sequence[int]) -> None:
     """Largest errors of resampling, of pictures in -1..1: white noise, and waves of about 9 pixels."""
     one = torch.ones(1, dtype=torch.float64)
-    print(
-        "side  picture  dtype     identity  mirrored  moved by (3, -2)   (mirrored and moved: 8 pixels from the border)"
-    )
+    print("side  picture  dtype     identity  mirrored  moved by (3, -2)   (the last two 8 pixels from the border)")
     for side in sizes:
         y, x = np.mgrid[:side, :side]
         white = np.random.default_rng(0).uniform(-1, 1, (side, side))

@@ -66,7 +66,10 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "flows.server", str(port), str(os.getpid())]
-        server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+        # In a session of its own: the terminal's Ctrl-C is for the command, which still needs its server to end well.
+        server = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
     try:
         _wait_for(f"{address}/api/health", server, log)
         create_gpu_limit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def train(
     watcher = TrainingArtifacts(job.folder.name)
     with gpu_slot():
         result = run_training(training, watcher)
-    show_grids(job.folder)
+    watcher.show_grids(job.folder)
     return summarise_training(result, job.reference)
 
 
@@ -87,21 +88,45 @@ def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
 
 
 class TrainingArtifacts:
-    """A progress bar and a log line per tick on the run's page; warnings with the grid that they speak of."""
+    """A progress bar and a log line per tick on the run's page; warnings with the grid that they speak of.
+
+    A page that cannot be updated, because the server went away, say, is one warning in the log and ends no training.
+    Nothing more is sent to it: every try would hold the training up for the minute that Prefect's client tries again.
+    """
 
     def __init__(self, run: str) -> None:
         self._run = run
         self._log = get_run_logger()
         self._warnings: list[str] = []
-        created = create_progress_artifact(0.0, key="training", description=f"{run}: pictures seen")
-        self._artifact = created if isinstance(created, uuid.UUID) else None
+        self._page_lost = False
+        self._artifact: uuid.UUID | None = None
+        self._show(self._create_bar)
 
     def __call__(self, progress: TrainingProgress) -> None:
         self._log.info("%d of %d pictures, %.1f s per 1000", progress.nimg, progress.total, progress.sec_per_kimg)
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, min(100.0, round(100.0 * progress.nimg / progress.total, 1)))
+            bar, percent = self._artifact, min(100.0, round(100.0 * progress.nimg / progress.total, 1))
+            self._show(lambda: update_progress_artifact(bar, percent))
         if progress.events:
-            self._show_warnings(progress)
+            self._show(lambda: self._show_warnings(progress))
+
+    def show_grids(self, folder: Path) -> None:
+        """The reals and the newest fakes of a run's folder, side by side on the run's page."""
+        self._show(lambda: show_grids(folder))
+
+    def _show(self, make: Callable[[], object]) -> None:
+        if self._page_lost:
+            return
+        try:
+            make()
+        except Exception as error:  # noqa: BLE001 - server, network, a grid: what only shows something may fail
+            self._page_lost = True
+            said = str(error) or type(error).__name__
+            self._log.warning("the run's page could not be updated: %s; the training goes on", said)
+
+    def _create_bar(self) -> None:
+        created = create_progress_artifact(0.0, key="training", description=f"{self._run}: pictures seen")
+        self._artifact = created if isinstance(created, uuid.UUID) else None
 
     def _show_warnings(self, progress: TrainingProgress) -> None:
         for event in progress.events:  # the loop has written them to the log

@@ -29,7 +29,9 @@ def gpu_slot() -> Iterator[None]:
         return
     with ExitStack() as stack:
         try:
-            stack.enter_context(concurrency(GPU_LIMIT, occupy=1, strict=True))
+            # a server that goes away must not end weeks of training: then the slot is lost, not the work
+            slot = concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False)
+            stack.enter_context(slot)
         except ConcurrencySlotAcquisitionError as error:
             raise KaobakoError(
                 f"the Prefect server has no concurrency limit {GPU_LIMIT!r}, which keeps two jobs off one GPU. "

@@ -18,6 +18,7 @@ from datasets.store import Store
 from models.device import best_device
 from models.gan.scoring import load_discriminator
 from models.training.run import RunFolder
+from models.training.run import find_snapshot as find_sound_snapshot
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blobs
 from tasks.shards import ShardRef, ShardResult, measure_shard, shard_task
@@ -37,15 +38,22 @@ class RankParams(StageParams):
 
     run: str = Field(
         "",
-        description="Run whose newest discriminator scores: its id in the store, or its folder; "
-        "empty: nothing is ranked",
+        description="Run whose newest discriminator scores: its id in the store, or its folder; or a snapshot's file "
+        "(an early one ranks better); empty: nothing is ranked",
     )
     drop_lowest: float = Field(0.0, ge=0, lt=100, description="Percent of the lowest scores to drop")
     drop_highest: float = Field(0.0, ge=0, lt=100, description="Percent of the highest scores to drop")
 
 
 def find_snapshot(run: str, store: Store) -> Path:
-    """The newest snapshot of a run, by its id in the store or its folder. Raises StoreError when there is none."""
+    """The newest snapshot of a run, by its id in the store or its folder; or the snapshot whose file is named.
+
+    A file's path may begin at the store's runs: `faces-000/snapshots/snapshot-000200000.json`. Raises StoreError when
+    there is none, models' RunError or SnapshotError for a file that is no sound snapshot.
+    """
+    for file in (store.runs / run, Path(run).expanduser()):
+        if file.is_file():
+            return find_sound_snapshot(file)
     folder = store.runs / run if (store.runs / run).is_dir() else Path(run).expanduser()
     snapshot = RunFolder(folder).latest_snapshot() if folder.is_dir() else None
     if snapshot is None:

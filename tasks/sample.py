@@ -19,6 +19,7 @@ from models.sampling.generator import LoadedGenerator, load_generator
 from models.sampling.images import Progress, sample_grid, sample_images
 from models.sampling.settings import Ground, Noise, SamplingError, SamplingSettings, WalkPath, parse_label, parse_psis
 from models.sampling.walk import film_walk, plan_walk
+from models.training.run import RunFolder
 from tasks.stage import StageParams
 from tasks.train import DATA_FILE
 
@@ -103,7 +104,7 @@ def plan_sampling(source: Path, params: SampleParams, out: Path | None = None) -
     if not (params.grid or params.images or params.psi_sweep or params.mix or params.walk):
         raise StoreError("nothing to make: ask for a grid, images, a psi sweep, mixing or a walk")
     generator = load_generator(source, params.ema, best_device())
-    run = source if source.is_dir() else source.parent.parent
+    run = _find_home(source)
     label = _read_label(generator, params, run)
     settings = SamplingSettings(params.trunc, params.trunc_layers, label, params.noise)
     generator.check(settings)
@@ -146,6 +147,14 @@ def sample_run(
     if params.walk:
         made["walk"] = _film(job, tell("walk")).as_posix()
     return made
+
+
+def _find_home(source: Path) -> Path:
+    """The run's folder of a snapshot; the snapshot's own folder if it lies in no run."""
+    if source.is_dir():
+        return source
+    run = source.absolute().parent.parent
+    return run if RunFolder(run).exists() else source.parent
 
 
 def _film(job: SampleJob, progress: Progress) -> Path:

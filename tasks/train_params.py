@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -118,8 +118,11 @@ class TrainParams(StageParams):
     def resolve_for(self, run: TrainingConfig) -> TrainingConfig:
         """The configuration of a run that goes on: its own, and what was asked for beyond the preset.
 
-        Raises TrainingError.
+        A preset of the run's own algorithm changes nothing. Raises TrainingError for one of another, but for the
+        field's default, which a form always sends; who knows that it was named asks `check_preset`.
         """
+        if self.preset != type(self).model_fields["preset"].default:
+            self._check_algorithm_of(run)
         changes = self.changes(frozenset(self.model_fields_set - {"preset"}))
         whole = run.model_dump()
         whole["algorithm"] |= changes.pop("algorithm", {})
@@ -127,6 +130,24 @@ class TrainParams(StageParams):
             return TrainingConfig.model_validate({**whole, **changes})
         except ValidationError as error:
             raise TrainingError(f"the run cannot go on so:\n{say_settings(error)}") from error
+
+    def check_preset(self, run: TrainingConfig) -> None:
+        """For a preset that was named to go on with a run: TrainingError if it is of another algorithm or size."""
+        self._check_algorithm_of(run)
+        of_preset = resolve_preset(self.preset.value)
+        if self.resolution is None and of_preset.resolution != run.resolution:
+            self._refuse_preset(run, of_preset)
+
+    def _check_algorithm_of(self, run: TrainingConfig) -> None:
+        of_preset = resolve_preset(self.preset.value)
+        if of_preset.algorithm.name != run.algorithm.name:
+            self._refuse_preset(run, of_preset)
+
+    def _refuse_preset(self, run: TrainingConfig, of_preset: TrainingConfig) -> NoReturn:
+        raise TrainingError(
+            f"this run is a {run.algorithm.name} of {run.resolution} px, {self.preset.value} is a "
+            f"{of_preset.algorithm.name} of {of_preset.resolution} px: --preset is for new runs; leave it out"
+        )
 
 
 def read_algorithm(lines: Sequence[str]) -> dict[str, Any]:

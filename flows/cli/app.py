@@ -71,14 +71,20 @@ def main() -> None:
         if os.environ.get("KAOBAKO_TRACEBACK"):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = " Free some space and run the same command again: it goes on where it was." if full else ""
-        typer.secho(f"error: {error}.{advice}", fg="red", err=True)
+        typer.secho(f"error: {error}.{_advise_space() if full else ''}", fg="red", err=True)
         sys.exit(1)
     except Exception as error:
         if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _SAID_PLAINLY:
             raise
         typer.secho(f"error: {_say(error)}", fg="red", err=True)
         sys.exit(1)
+
+
+def _advise_space() -> str:
+    """How to go on once there is space. The same `train` again would be a new run, or be refused."""
+    if "train" in sys.argv[1:2]:
+        return " Free some space and go on with the run: kaobako train --resume latest --out RUN (or --run ID)."
+    return " Free some space and run the same command again: it goes on where it was."
 
 
 def _say(error: Exception) -> str:

@@ -115,6 +115,8 @@ def train(
     job = plan_training(
         place, dataset, params, run, resume, data=data, out=out, allow_other_dataset=allow_other_dataset
     )
+    if resume and preset is not None:
+        params.check_preset(job.config)
     if dry_run:
         show_plan(job, as_json)
         return

@@ -11,7 +11,7 @@ from PIL import Image
 
 def to_input(images: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """uint8 (N, C, H, W) to float32 in -1..1 on `device`, channels last in memory; 0 is -1 and 255 is 1."""
-    moved = images.to(device=device, memory_format=torch.channels_last)
+    moved = images.to(device=device, memory_format=torch.channels_last, non_blocking=True)
     return moved.float().div_(127.5).sub_(1.0)
 
 

@@ -107,6 +107,9 @@ class StyleGAN2Config(BaseModel):
     path_interval: int = Field(4, ge=1, description="It is computed every so many steps, and weighted by as many.")
     path_decay: float = Field(0.01, gt=0, le=1, description="How fast the mean path length follows.")
     path_shrink: int = Field(2, ge=1, description="It is computed on the batch divided by this.")
+    noise: bool = Field(
+        True, description="Random detail in every map; off, G cannot pass speckles off as hair early on."
+    )
     style_mixing: float = Field(0.9, ge=0, le=1, description="Share of fakes that are made of two styles.")
     w_mean_decay: float = Field(0.995, ge=0, lt=1, description="Decay of the running mean of w, for truncation.")
     # ---- augmentation
@@ -194,13 +197,20 @@ class TrainingConfig(BaseModel):
                 wrong.append("micro_batch must be none: batch norm needs the whole batch")
             if wrong:
                 raise ValueError("the DCGAN cannot be trained so: " + "; ".join(wrong) + ". StyleGAN2 can.")
-        elif part is not None:
-            group = math.lcm(NOISE_GROUP, self.algorithm.mbstd_group if self.algorithm.mbstd_features else 1)
+        elif part is not None and self.part_step is not None:
+            group = self.part_step
             if part % group:
                 raise ValueError(
                     f"micro_batch must be a multiple of {group} (of the groups that share chance), got {part}"
                 )
         return self
+
+    @property
+    def part_step(self) -> int | None:
+        """What micro_batch must be a multiple of: the pictures that share chance. None: the batch cannot be cut."""
+        if isinstance(self.algorithm, DCGANConfig):
+            return None
+        return math.lcm(NOISE_GROUP, self.algorithm.mbstd_group if self.algorithm.mbstd_features else 1)
 
     @property
     def height(self) -> int:

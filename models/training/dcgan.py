@@ -78,6 +78,9 @@ class DCGAN:
             "loss_D_real": real_loss.detach(),
             "loss_D_fake": fake_loss.detach(),
             "sign_D_real": real_logits.detach().sign().mean(),
+            "sign_D_fake": fake_logits.detach().sign().mean(),
+            "logit_real": real_logits.detach().mean(),
+            "logit_fake": fake_logits.detach().mean(),
             "accuracy_D_real": (real_logits.detach() > 0).float().mean(),
             "accuracy_D_fake": (fake_logits.detach() <= 0).float().mean(),
         }

@@ -27,7 +27,6 @@ from models.training.networks import build_discriminator, build_generator
 from models.training.stylegan2 import StyleGAN2
 
 META = torch.device("meta")
-SMALL_PART = 4  # pictures at once that need no advice on how to compute fewer
 
 # What a process on a CPU takes beside its tensors, fitted to measured peaks of trainings at 32 and 64 px (all within
 # 10 %): oneDNN's compiled kernels and threads, and what it and the C library's heap hold on to of short-lived tensors.
@@ -45,6 +44,7 @@ class ConfigSummary:
     tensors_gb: float  # all tensors at the most, in one process
     peak_gb: float  # that, and on a CPU what its libraries' buffers and heap add; on a GPU torch's context comes on top
     at_once: int  # pictures computed together
+    part_step: int | None  # what micro_batch must be a multiple of; None: the batch cannot be cut
 
     def lines(self) -> list[str]:
         """For people."""
@@ -54,7 +54,7 @@ class ConfigSummary:
             f"memory         about {self.peak_gb:.2f} GB while training with {self.at_once} pictures at once, "
             f"{self.kept_gb:.2f} GB of it kept between steps",
         ]
-        if self.at_once > SMALL_PART:
+        if self.part_step is not None and self.at_once > self.part_step:
             lines.append("               less with a smaller micro_batch, which changes nothing else")
         return lines
 
@@ -78,6 +78,7 @@ def describe_config(config: TrainingConfig, world: int = 1) -> ConfigSummary:
         tensors_gb=peak / 1e9,
         peak_gb=peak / 1e9 if on_gpu else (CPU_FIXED + kept + CPU_HEAP * (peak - kept)) / 1e9,
         at_once=min(config.micro_batch or each, each),
+        part_step=config.part_step,
     )
 
 

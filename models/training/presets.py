@@ -50,12 +50,26 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "stylegan2": Preset(
         about="StyleGAN2 as first published (configuration F), no augmentation: for 100,000 pictures and more",
-        config={"resolution": 1024, "kimg": 25000, "batch": 32, "micro_batch": 4, "ema_half_life_kimg": 10},
+        config={
+            "resolution": 1024,
+            "kimg": 25000,
+            "batch": 32,
+            "micro_batch": 4,
+            "ema_half_life_kimg": 10,
+            "ema_ramp_up": None,
+        },
         algorithm={"name": "stylegan2", "learning_rate": 0.002, "r1_gamma": 10},
     ),
     "stylegan2-paper256": Preset(
         about="the ADA paper's 256 px: batch 64, half width, eight mapping layers",
-        config={"resolution": 256, "kimg": 25000, "batch": 64, "micro_batch": 16, "ema_half_life_kimg": 20},
+        config={
+            "resolution": 256,
+            "kimg": 25000,
+            "batch": 64,
+            "micro_batch": 16,
+            "ema_half_life_kimg": 20,
+            "ema_ramp_up": None,
+        },
         algorithm={
             "name": "stylegan2",
             "channel_base": 16384,
@@ -67,7 +81,14 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "stylegan2-paper512": Preset(
         about="the ADA paper's 512 px: batch 64, full width, eight mapping layers",
-        config={"resolution": 512, "kimg": 25000, "batch": 64, "micro_batch": 8, "ema_half_life_kimg": 20},
+        config={
+            "resolution": 512,
+            "kimg": 25000,
+            "batch": 64,
+            "micro_batch": 8,
+            "ema_half_life_kimg": 20,
+            "ema_ramp_up": None,
+        },
         algorithm={
             "name": "stylegan2",
             "mbstd_group": 8,
@@ -78,7 +99,14 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "stylegan2-paper1024": Preset(
         about="the ADA paper's 1024 px: batch 32, full width, eight mapping layers",
-        config={"resolution": 1024, "kimg": 25000, "batch": 32, "micro_batch": 4, "ema_half_life_kimg": 10},
+        config={
+            "resolution": 1024,
+            "kimg": 25000,
+            "batch": 32,
+            "micro_batch": 4,
+            "ema_half_life_kimg": 10,
+            "ema_ramp_up": None,
+        },
         algorithm={"name": "stylegan2", "learning_rate": 0.002, "r1_gamma": 2, "augment": "ada"},
     ),
     "stylegan2-cifar": Preset(
@@ -100,7 +128,14 @@ PRESETS: Mapping[str, Preset] = {
     # as what lets it use its size. R1 went from 10 to 5 in the course of that training; 5 is where it ended.
     "stylegan2-ext": Preset(
         about="the extended StyleGAN2 for anime, twice as wide: for a million pictures of all kinds of poses",
-        config={"resolution": 512, "kimg": 25000, "batch": 32, "ema_half_life_kimg": 10, "mirror": False},
+        config={
+            "resolution": 512,
+            "kimg": 25000,
+            "batch": 32,
+            "micro_batch": 8,
+            "ema_half_life_kimg": 10,
+            "mirror": False,
+        },
         algorithm={
             "name": "stylegan2",
             "z_dim": 1024,
@@ -111,7 +146,7 @@ PRESETS: Mapping[str, Preset] = {
             "channel_max": 1024,
             "d_channel_base": 32768,
             "d_channel_max": 512,
-            "mbstd_group": 32,
+            "mbstd_group": 8,  # theirs was 32, a TPU's batch: 76 GB on one card
             "mbstd_features": 4,
             "learning_rate": 0.002,
             "r1_gamma": 5,
@@ -141,6 +176,7 @@ PRESETS: Mapping[str, Preset] = {
             "channel_max": 64,
             "learning_rate": 0.0025,
             "r1_gamma": 0.1,
+            "noise": False,  # tried: 24 kimg with it are faces under speckles
             "augment": "ada",
             "ada_kimg": 50,
         },

@@ -12,13 +12,14 @@ Snapshots are thinned: the newest NEWEST_KEPT stay, every SPACING-th one, and th
 as different from each other as the reals are (before a collapse, say). What a resume needs stays with the newest.
 """
 
+import fcntl
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -95,27 +96,46 @@ class RunFolder:
         with self.stats_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
-    def append_event(self, nimg: int, event: str) -> None:
-        """Add a warning to events.jsonl."""
+    def append_event(self, nimg: int, event: str, grid: Path | None = None) -> None:
+        """Add a warning to events.jsonl, with the name of the grid of that time."""
+        line = {"nimg": nimg, "event": event, "grid": grid.name if grid else None}
         with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"nimg": nimg, "event": event}) + "\n")
+            file.write(json.dumps(line) + "\n")
 
     def read_stats(self) -> Iterator[dict[str, Any]]:
         """The lines of stats.jsonl, oldest first. A line cut off by a crash ends them."""
-        if not self.stats_file.is_file():
-            return
-        with self.stats_file.open(encoding="utf-8") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
-                    log.warning("%s ends in an unfinished line, which is ignored", self.stats_file)
-                    return
+        return _read_lines(self.stats_file)
 
-    def truncate_stats(self, nimg: int) -> None:
-        """Forget ticks after `nimg` pictures: the resumed run writes them anew."""
-        lines = [json.dumps(line) + "\n" for line in self.read_stats() if line["nimg"] <= nimg]
-        write_text(self.stats_file, "".join(lines))
+    def truncate_lines(self, nimg: int) -> None:
+        """Forget ticks and events after `nimg` pictures: the resumed run writes them anew."""
+        for path in (self.stats_file, self.events_file):
+            if path == self.stats_file or path.is_file():
+                lines = [json.dumps(line) + "\n" for line in _read_lines(path) if line["nimg"] <= nimg]
+                write_text(path, "".join(lines))
+
+    def claim(self) -> IO[str]:
+        """Hold the folder until what is returned is closed, or this process ends: two trainings in it would mix.
+
+        Raises RunError while another holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = (self.path / ".lock").open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise RunError(
+                f"another training writes into {self.path}: wait until it ends, or choose another folder"
+            ) from error
+        return file
+
+    def drop_debris(self) -> None:
+        """Remove what a killed writer left: unfinished files, and weights without a record. For the folder's holder."""
+        records = {path.stem for path in self.snapshot_records()}
+        for path in sorted(self.snapshots.glob("*")):
+            unfinished = path.name.endswith(".part")
+            if unfinished or (path.name.startswith("snapshot-") and path.name.partition(".")[0] not in records):
+                path.unlink()
 
     def snapshot_path(self, nimg: int) -> Path:
         """Where the record of the snapshot after `nimg` pictures lies."""
@@ -142,14 +162,33 @@ class RunFolder:
 
     def thin_snapshots(self) -> None:
         """Remove old snapshots, and the training state of those that stay, by the rule at the top of this file."""
-        records = self.snapshot_records()
+        known: dict[Path, SnapshotRecord] = {}
+        for path in self.snapshot_records():
+            try:
+                known[path] = read_record(path)
+            except SnapshotError as error:  # nobody knows what it is, so nobody may throw it away
+                log.warning("left as it is: %s", error)
+        records = list(known)
         for path in records[:-STATES_KEPT]:
             state_path(path).unlink(missing_ok=True)
-        kept = {*records[-NEWEST_KEPT:], *find_best(records)}
-        for path in records:
-            if path not in kept and not is_spaced(read_record(path)):
+        kept = {*records[-NEWEST_KEPT:], *find_best(known)}
+        for path, record in known.items():
+            if path not in kept and not is_spaced(record):
                 path.unlink()  # first: without its record a snapshot does not exist
                 weights_path(path).unlink(missing_ok=True)
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON lines of a file, oldest first; a line cut off by a crash ends them."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                log.warning("%s ends in an unfinished line, which is ignored", path)
+                return
 
 
 def is_spaced(record: SnapshotRecord) -> bool:
@@ -158,10 +197,10 @@ def is_spaced(record: SnapshotRecord) -> bool:
     return record.nimg // interval % SPACING == 0 and record.nimg % interval < record.config.batch
 
 
-def find_best(records: list[Path]) -> list[Path]:
+def find_best(records: Mapping[Path, SnapshotRecord]) -> list[Path]:
     """The BEST_KEPT snapshots whose diversity is nearest to that of the reals, by ratio; none where nobody measured."""
-    known = [(record.diversity, path) for path in records if (record := read_record(path)).diversity]
-    return [path for _, path in sorted(known, key=lambda pair: (abs(math.log(pair[0] or 1.0)), pair[1]))[:BEST_KEPT]]
+    known = [(abs(math.log(record.diversity)), path) for path, record in records.items() if record.diversity]
+    return [path for _, path in sorted(known)[:BEST_KEPT]]
 
 
 def find_snapshot(path: Path) -> Path:

@@ -6,6 +6,7 @@ last, `.json` (the record with the digests of the other two). A snapshot exists 
 Nothing in any of them is code, and loading runs none.
 """
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,13 +78,20 @@ def save_snapshot(
 
     metadata = {RECORD_KEY: record.model_dump_json(exclude_none=True)}
     temporary = folder / f".{path.stem}.part"
-    temporary.write_bytes(serialise(tensors, metadata=metadata))  # save_file would make it readable to its owner only
-    weights_sha256 = publish(temporary, weights_path(path))
-    torch.save(dict(state), temporary)
-    state_sha256 = publish(temporary, state_path(path))
-    complete = record.model_copy(update={"weights_sha256": weights_sha256, "state_sha256": state_sha256})
-    temporary.write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    publish(temporary, path)
+    try:
+        temporary.write_bytes(serialise(tensors, metadata=metadata))  # save_file would let its owner alone read it
+        weights_sha256 = publish(temporary, weights_path(path))
+        buffer = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
+        torch.save(dict(state), buffer)
+        temporary.write_bytes(buffer.getbuffer())
+        state_sha256 = publish(temporary, state_path(path))
+        complete = record.model_copy(update={"weights_sha256": weights_sha256, "state_sha256": state_sha256})
+        temporary.write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        publish(temporary, path)
+    except OSError:  # a full disk must not stay full of half a snapshot
+        for file in (temporary, weights_path(path), state_path(path)):
+            file.unlink(missing_ok=True)
+        raise
     return path
 
 

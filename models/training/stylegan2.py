@@ -165,8 +165,7 @@ class StyleGAN2:
             loss_sum += losses.detach().sum()
             w_sum += w.detach().sum(dim=0)
         self._update("G")
-        w_mean = self.workers.sum(w_sum) / batch.total
-        self.generator.track_mean(_finite_or(w_mean, self.generator.w_mean)[None], self.config.w_mean_decay)
+        self._track_mean(w_sum, batch)
         return {"loss_G": loss_sum}
 
     def _shorten_paths(self, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
@@ -197,10 +196,12 @@ class StyleGAN2:
         for_fakes, for_reals = (self._draw_augmentation(batch.total, rng) for _ in range(2))
         self._thaw_discriminator()
         sums = {name: self._zero() for name in ("loss_D", "sign_D_real", "sign_D_fake", "logit_real", "logit_fake")}
+        w_sum = torch.zeros_like(self.generator.w_mean)
         for start, stop in self._parts(batch.first, batch.first + len(batch.images)):
             labels = self._labels(batch, range(start, stop))
             with torch.no_grad():
-                ws, _ = self._styles(styles, start, stop, labels)
+                ws, w = self._styles(styles, start, stop, labels)
+                w_sum += w.sum(dim=0)
                 fakes = self._paint(ws, self._noise_maps(styles.seed, start, stop), "fused")
                 seen_fakes = self._augment(fakes, for_fakes, start, stop)
                 seen_reals = self._augment(self._reals(batch, start, stop), for_reals, start, stop)
@@ -212,6 +213,7 @@ class StyleGAN2:
                 sums[f"sign_D_{kind}"] += logits.detach().sign().sum()
                 sums[f"logit_{kind}"] += logits.detach().sum()
         self._update("D")
+        self._track_mean(w_sum, batch)
         return sums
 
     def _penalise_gradients(self, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
@@ -249,16 +251,18 @@ class StyleGAN2:
         self, draw: StyleDraw, start: int, stop: int, labels: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """ws (N, num_ws, w_dim) of the samples start..stop - 1, and w (N, w_dim) of their first latents."""
-        w: torch.Tensor = self.generator.mapping(draw.latents[start:stop].to(self.device), labels)
+        w: torch.Tensor = self.generator.mapping(draw.latents[start:stop].to(self.device, non_blocking=True), labels)
         if self.config.style_mixing == 0:
             return self.generator.broadcast(w), w
-        other = self.generator.mapping(draw.others[start:stop].to(self.device), labels)
+        other = self.generator.mapping(draw.others[start:stop].to(self.device, non_blocking=True), labels)
         return self.generator.mix(w, other, draw.cutoffs[start:stop]), w
 
     def _noise(self, seed: int, start: int, stop: int) -> SampleNoise:
         return SampleNoise(seed, start, stop - start, self.device)
 
     def _noise_maps(self, seed: int, start: int, stop: int) -> list[torch.Tensor | None]:
+        if not self.config.noise:  # its strengths stay 0, as they began: fixed noise changes no picture either
+            return self.generator.synthesis.draw_noise("none", stop - start)
         return self.generator.synthesis.draw_noise(self._noise(seed, start, stop), stop - start)
 
     def _draw_augmentation(self, total: int, rng: torch.Generator) -> Any:
@@ -267,7 +271,10 @@ class StyleGAN2:
         return self.augmentation.draw(total, self.augment_p, self.settings.width, self.settings.height, rng)
 
     def _augment(self, images: torch.Tensor, draw: Any, start: int, stop: int) -> torch.Tensor:
-        return images if self.augmentation is None else self.augmentation.apply(images, draw[start:stop])
+        if self.augmentation is None:
+            return images
+        # one layout, whatever was drawn: compiled networks would be compiled once more for another
+        return self.augmentation.apply(images, draw[start:stop]).contiguous(memory_format=torch.channels_last)
 
     def _reals(self, batch: TrainingBatch, start: int, stop: int) -> torch.Tensor:
         return to_input(batch.images[start - batch.first : stop - batch.first], self.device)
@@ -304,6 +311,11 @@ class StyleGAN2:
     def _share(self, total: int) -> float:
         """Weight of a picture's loss: its gradients are averaged over processes, which makes it 1 / total."""
         return self.workers.world / total
+
+    def _track_mean(self, w_sum: torch.Tensor, batch: TrainingBatch) -> None:
+        """Move the mean of w by that of a phase's fakes, over all processes."""
+        mean = self.workers.sum(w_sum) / batch.total
+        self.generator.track_mean(_finite_or(mean, self.generator.w_mean)[None], self.config.w_mean_decay)
 
     def _zero(self) -> torch.Tensor:
         return torch.zeros((), device=self.device)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 
+from models.device import plain_arithmetic
 from models.training.algorithm import Algorithm, TrainingBatch, build_algorithm
 from models.training.board import Board
 from models.training.config import DatasetRef, TrainingConfig, differences
@@ -86,8 +87,12 @@ def train(
     DivergedError when numbers are no longer finite; ValueError for data of another shape than the config says.
     """
     trainer = Trainer(config, data, dataset, RunFolder(run_folder), progress, workers)
-    trainer.begin(resume, transfer, allow_other_dataset)
-    return trainer.run()
+    try:
+        trainer.begin(resume, transfer, allow_other_dataset)
+        return trainer.run()
+    finally:
+        if trainer.lock is not None:
+            trainer.lock.close()
 
 
 class Trainer:
@@ -119,10 +124,11 @@ class Trainer:
         )
         self.watch: CollapseWatch | None = None  # begun with the first reals
         self.grids = Grids(config, folder)
+        self.lock: IO[str] | None = None  # on the folder, from begin() on
         self.nimg = 0
         self.seconds = 0.0
         self.sums: dict[str, torch.Tensor] = {}  # of the statistics since the last tick
-        self.counts: dict[str, int] = {}  # of the steps that gave each: some are computed now and then only
+        self.counts: dict[str, torch.Tensor] = {}  # of the steps that gave each a finite value: some come now and then
         self.saved: Path | None = None  # the snapshot of this very moment
         self.events: list[str] = []  # since the last tick
         self.stats: dict[str, float] = {}  # of the last tick
@@ -133,10 +139,14 @@ class Trainer:
             log.warning(
                 "set OMP_WAIT_POLICY=PASSIVE before Python starts: beside busy processes it is many times faster"
             )
+        if self.workers.leads:
+            self.lock = self.folder.claim()
+        self.workers.wait()
+        other_data = False
         if self.folder.exists():
             if not resume:
                 raise RunError(f"{self.folder.path} holds a run already: resume it, or choose another folder")
-            self._check_same_run(allow_other_dataset)
+            other_data = self._check_same_run(allow_other_dataset)
             latest = self.folder.latest_snapshot(with_state=True)
             if latest is not None:
                 self._load(latest)
@@ -145,17 +155,22 @@ class Trainer:
         self.workers.wait()  # all have looked: now the folder may change
         reals, labels = self._read_reals()
         self.grids.labels = labels
-        if self.watch is None:
+        if self.watch is None or other_data:
             self.watch = CollapseWatch(measure_spread(reals))
-        if self.nimg == 0:
-            if transfer is not None:
-                self._take_over(transfer)
-            if self.workers.leads:
+        fresh = self.nimg == 0 and self.saved is None
+        if fresh:
+            self._begin_weights(transfer)
+        if self.workers.leads:
+            self.folder.drop_debris()
+            if fresh or other_data:
                 self.grids.write_reals(reals)
+            if fresh:
                 self._show_fakes()
+        if fresh and self.config.transfer is not None:
+            self._save()  # a resume must find what was taken over
         if self.workers.leads:
             self.folder.write_config(self.config, self.dataset, self.device)  # last: only now is this a run
-            self.folder.truncate_stats(self.nimg)
+            self.folder.truncate_lines(self.nimg)
             self.stats = next(reversed(list(self.folder.read_stats())), {})
 
     def run(self) -> TrainingResult:
@@ -163,6 +178,7 @@ class Trainer:
         started = time.perf_counter() - self.seconds
         tick_started, tick_nimg = time.perf_counter(), self.nimg
         with (
+            plain_arithmetic(self.device),
             StopSignal() as stop,
             Board(self.folder.path if self.workers.leads else None, self.nimg) as board,
             _reading(self.data(self.nimg)) as batches,
@@ -189,9 +205,12 @@ class Trainer:
     def _step(self, batches: Iterator[Any]) -> None:
         images, labels = self._next_batch(batches)
         batch = TrainingBatch(images, labels, self.part.start, self.config.batch, self.nimg)
+        nothing = torch.zeros((), device=self.device)
         for name, value in self.algorithm.step(batch, self.rng).items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
+            # one overflow, whose gradients were mended, must not spoil the mean of a tick
+            good = torch.isfinite(value)
+            self.sums[name] = self.sums.get(name, nothing) + torch.where(good, value, nothing)
+            self.counts[name] = self.counts.get(name, nothing) + good
         self.nimg += self.config.batch
         self.saved = None
         self.average.update(self.algorithm.networks()["G"], self.config.batch, self.nimg)
@@ -223,7 +242,7 @@ class Trainer:
         means = self._take_means()
         self._require_finite(means)
         assert self.watch is not None
-        events = [*self.algorithm.events(), *self.watch.judge(means)]
+        events = [*self.algorithm.events(), *self.watch.judge(means), *_judge_mended(means)]
         ended = self.nimg >= self.config.total_images
         if self.workers.leads and (ended or tick % self.config.grid_ticks == 0):
             grid, warnings = self._show_fakes()
@@ -232,6 +251,7 @@ class Trainer:
         self.stats = {
             "nimg": self.nimg,
             **{name: round(value, 6) for name, value in {**means, **self.algorithm.describe()}.items()},
+            "logit_gap": round(means["logit_real"] - means["logit_fake"], 6),
             "diversity": round(self.watch.diversity, 4),
             "seconds": round(self.seconds, 3),
             "sec_per_kimg": round(sec_per_kimg, 4),
@@ -250,7 +270,7 @@ class Trainer:
         board.show_stats(self.stats, self.nimg)
         for event in events:
             log.warning("after %.1f kimg: %s", self.nimg / 1000, event)
-            self.folder.append_event(self.nimg, event)
+            self.folder.append_event(self.nimg, event, self.grids.newest)
         if self.progress is not None:
             total, grid = self.config.total_images, self.grids.newest
             self.progress(
@@ -259,7 +279,7 @@ class Trainer:
 
     def _take_means(self) -> dict[str, float]:
         """The statistics since the last tick, over all processes; begins them anew."""
-        values = [total / self.counts[name] for name, total in self.sums.items()]
+        values = [total / self.counts[name] for name, total in self.sums.items()]  # NaN: no finite value at all
         self.workers.average(values)
         means = {name: value.item() for name, value in zip(self.sums, values, strict=True)}
         self.sums, self.counts = {}, {}
@@ -301,7 +321,7 @@ class Trainer:
     def _save(self) -> Path:
         """Write a snapshot of this moment, after checking that it is worth having. Returns its record's path."""
         assert self.watch is not None
-        self._require_finite({name: total.item() for name, total in self.sums.items()})
+        self._require_finite({})
         path = self.folder.snapshot_path(self.nimg)
         if self.workers.leads:
             self.algorithm.settle_average(self.average.network)
@@ -313,10 +333,16 @@ class Trainer:
                 "counts": self.counts,
                 "watch": self.watch.state_dict(),
             }
-            save_snapshot(
-                self.folder.snapshots, self.nimg, self.config, self.dataset, self._networks(), state,
-                diversity=self.watch.diversity,
-            )  # fmt: skip
+            try:
+                save_snapshot(
+                    self.folder.snapshots, self.nimg, self.config, self.dataset, self._networks(), state,
+                    diversity=self.watch.diversity,
+                )  # fmt: skip
+            except OSError as error:
+                raise RunError(
+                    f"the snapshot after {self.nimg / 1000:.1f} kimg cannot be written ({error}): free space, then go "
+                    f"on with the run {self.folder.path} from its newest one by --resume"
+                ) from error
             self.folder.thin_snapshots()
         self.saved = path
         return path
@@ -334,12 +360,29 @@ class Trainer:
         self.seconds = state["seconds"]
         self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
         # before, every statistic came with every step, and one number did
-        self.counts = state["counts"] if "counts" in state else dict.fromkeys(self.sums, state["steps"])
+        counts = state["counts"] if "counts" in state else dict.fromkeys(self.sums, state["steps"])
+        self.counts = {
+            name: torch.as_tensor(count, dtype=torch.float32, device=self.device) for name, count in counts.items()
+        }
         if "watch" in state:  # snapshots of before there was one go on as well
             self.watch = CollapseWatch(0.0)
             self.watch.load_state_dict(state["watch"])
         self.nimg = read_record(path).nimg
         self.saved = path
+
+    def _begin_weights(self, transfer: Path | None) -> None:
+        """Take over the weights of another training where that was asked for, and check that none stays untrained."""
+        if transfer is not None:
+            self._take_over(transfer)
+        elif self.config.transfer is not None:
+            raise RunError(
+                f"{self.folder.path} was to begin with the weights {self.config.transfer[:12]}… and ended before its "
+                "first snapshot: delete it, and start it again with --transfer"
+            )
+        elif not all(weight.requires_grad for weight in self.algorithm.networks()["D"].parameters()):
+            raise RunError(
+                "freeze_d keeps untrained weights of D as they are: use it with --transfer, or leave it at 0"
+            )
 
     def _take_over(self, source: Path) -> None:
         """Begin with the weights of another training, where they fit."""
@@ -350,7 +393,8 @@ class Trainer:
             for line in report.lines():
                 log.info("%s", line)
 
-    def _check_same_run(self, allow_other_dataset: bool) -> None:
+    def _check_same_run(self, allow_other_dataset: bool) -> bool:
+        """Raise RunError unless the folder's run is this one; returns whether its pictures were others."""
         config, dataset = self.folder.read_config()
         changed = differences(config, self.config)
         if dataset.digest != self.dataset.digest and not allow_other_dataset:
@@ -362,6 +406,15 @@ class Trainer:
             raise RunError(
                 f"cannot resume {self.folder.path} as another training; start a new run. " + "; ".join(changed)
             )
+        return dataset.digest != self.dataset.digest
+
+
+def _judge_mended(means: Mapping[str, float]) -> list[str]:
+    """A warning where gradients were not finite in part of a tick's steps."""
+    share = max((means.get(name, 0.0) for name in ("mended_G", "mended_D")), default=0.0)
+    if share < 0.1:  # a step now and then is what half precision costs
+        return []
+    return [f"gradients were not finite in {share:.0%} of the steps: use a lower learning rate, or precision=float32"]
 
 
 def _to_tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -86,6 +86,13 @@ def transfer_weights(weights: Path, networks: Mapping[str, nn.Module]) -> Transf
                 f"no weights of {part.network} in {weights.name} have the name and the shape of the new training's: "
                 "start from a run of the same algorithm with the same channel_base, channel_max, z_dim and w_dim"
             )
+        frozen = [name for name, weight in networks[part.network].named_parameters() if not weight.requires_grad]
+        untrained = sorted(set(frozen) - set(part.taken))
+        if part.network == "D" and untrained:
+            raise TransferError(
+                f"freeze_d would keep {len(untrained)} untrained tensors of D as they are ({untrained[0]}, ...): it "
+                "needs a snapshot of the same resolution and widths. Leave it at 0"
+            )
     for part in report.networks:
         own = networks[part.network].state_dict()
         with torch.no_grad():

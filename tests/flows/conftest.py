@@ -132,7 +132,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [str(part) for part in command],
-            env={**kept, "PREFECT_HOME": str(home)},
+            env={**kept, "PREFECT_HOME": str(home), "PYTHONFAULTHANDLER": "1"},
             cwd=folder,
             stdout=stream,
             stderr=stream,
@@ -142,7 +142,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         wait_until(lambda: answers(f"{ui}/api/deployments/name/sample/on-demand"), process, log)
         yield Served(ui, f"{ui}/api", home, store, folder / "board")
     finally:
-        stop_group(process)
+        stop_group(process, log)
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -161,25 +161,53 @@ def answers(url: str) -> bool:
         return False
 
 
-def stop_group(leader: subprocess.Popen[bytes]) -> None:
+def stop_group(leader: subprocess.Popen[bytes], log: Path) -> None:
     """End `kaobako serve` as a user would; whatever it left behind is killed, and is a failure."""
+    groups = {leader.pid, *child_groups(leader.pid)}
     leader.send_signal(signal.SIGINT)
     try:
         leader.wait(120)  # 4 s on an idle machine; its parts may take 40 s after hundreds of runs on a busy one
     except subprocess.TimeoutExpired:
-        os.killpg(leader.pid, signal.SIGKILL)
+        leader.send_signal(signal.SIGABRT)  # says where each thread stands (PYTHONFAULTHANDLER)
+        time.sleep(2)
+        kill_groups(groups)
         leader.wait()
-        raise
+        said = log.read_text(encoding="utf-8", errors="replace")[-6000:]
+        pytest.fail(f"kaobako serve did not end within two minutes of Ctrl-C:\n{said}")
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        try:
-            os.killpg(leader.pid, 0)
-        except ProcessLookupError:
+        groups = {group for group in groups if signal_group(group, 0)}
+        if not groups:
             return
         time.sleep(0.2)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader.pid, signal.SIGKILL)
+    if kill_groups(groups):
         pytest.fail("kaobako serve left processes behind")
+
+
+def child_groups(parent: int) -> set[int]:
+    """The process groups of a process's children: its Prefect server has one of its own."""
+    groups = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            _, ppid, group = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:3]
+            if int(ppid) == parent:
+                groups.add(int(group))
+    return groups
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; False if nobody is left in it."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_groups(groups: set[int]) -> bool:
+    """Whether anybody was left to be killed."""
+    killed = [signal_group(group, signal.SIGKILL) for group in groups]
+    return any(killed)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_version_is_built_from_the_form_in_the_browser(served: Any, page: Any,
     expect(page.get_by_label(re.compile(r"^store\b", re.I))).to_have_value(str(served.store))
     expect(page.get_by_label(re.compile(r"^min.colours\b", re.I))).to_have_value("64")
     for stage in ("source", "filter", "crop", "clean", "dedup", "upscale", "rank", "augment", "training"):
-        expect(page.locator("label").filter(has_text=re.compile(rf"^{stage}\b"))).to_be_visible()
+        expect(page.locator("label").filter(has_text=re.compile(rf"^{stage}\b")).first).to_be_visible()
     for rating in ("safe", "general"):  # chips of a list of choices
         expect(page.get_by_text(rating, exact=True)).to_be_visible()
     shoot("1-form")

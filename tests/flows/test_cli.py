@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import flows.cli.app
 
 HEAVY = ("torch", "cv2", "prefect", "fiftyone", "pandas", "pyarrow", "numpy", "av", "animeface")
 LOOK = """
@@ -208,3 +211,23 @@ def test_a_drawn_board_says_what_it_is(kaobako: Callable[..., Any], tmp_path: Pa
     assert (tmp_path / "board" / "truth.parquet").is_file()
     said = kaobako("booru", tmp_path / "board", "--posts", "4", "--workers", "1")
     assert (said.code, said.err[:7]) == (1, "error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (("train", "--data", "absent", "--no-prefect"), "kaobako train --resume latest --out RUN (or --run ID)."),
+        (("versions", "list"), "run the same command again: it goes on where it was."),
+    ],
+)
+def test_a_full_disk_is_said_with_how_to_go_on(
+    kaobako: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], advice: str
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(flows.cli.app, "app", fail)
+    said = kaobako(*arguments)
+    assert said.code == 1
+    assert "No space left on device. Free some space and " in said.err
+    assert said.err.strip().endswith(advice)

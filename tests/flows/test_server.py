@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import flows.server
 from datasets.errors import KaobakoError
 from flows.server import prefect_server
 
@@ -59,3 +60,39 @@ def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(KaobakoError, match="--port"), prefect_server(tmp_path / "server.log", port):
             pass
     assert not (tmp_path / "server.log").exists()
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A terminal signals the whole foreground group. The command ends its server itself, when it no longer needs it."""
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(flows.server, "_wait_for", lambda url, server, log: started.append(server))
+    monkeypatch.setattr(flows.server, "create_gpu_limit", lambda: None)
+    monkeypatch.setattr(flows.server, "_send_what_is_left", lambda: None)
+    with prefect_server(tmp_path / "server.log", find_port()):
+        (server,) = started
+        assert os.getpgid(server.pid) == os.getsid(server.pid) == server.pid
+        assert server.poll() is None
+    assert server.poll() is not None
+
+
+WATCH = """
+import os, subprocess, sys, time
+code = "import sys; from flows.server import _end_with_parent; _end_with_parent(int(sys.argv[1]))"
+subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], start_new_session=True)
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_commands_server_ends_though_no_signal_reaches_it() -> None:
+    command = subprocess.Popen([sys.executable, "-c", WATCH], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    assert command.stdout.readline() == b"started\n"
+    command.kill()
+    command.communicate(timeout=30)  # the pipe closes when the last that holds it has ended
+
+
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

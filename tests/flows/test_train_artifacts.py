@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
 import flows.train
 from flows.train import WARNINGS_KEY, TrainingArtifacts
+from models.training.run import RunFolder
 from models.training.trainer import TrainingProgress
 
 
@@ -53,3 +56,60 @@ def test_a_warning_before_the_first_grid_is_shown_alone(shown: list[dict[str, An
     TrainingArtifacts("faces-run")(tick(1000, None, "look"))
     assert "look" in shown[0]["markdown"]
     assert "data:image" not in shown[0]["markdown"]
+
+
+@pytest.mark.parametrize("first_failure", [0, 1, 2, 3])
+def test_a_server_that_goes_away_is_one_warning_and_is_not_asked_again(
+    shown: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    first_failure: int,
+) -> None:
+    calls = 0
+
+    def ask(*values: Any, **named: Any) -> uuid.UUID:
+        nonlocal calls
+        calls += 1
+        if calls > first_failure:
+            raise httpx.ConnectError("All connection attempts failed")
+        return uuid.UUID(int=1)
+
+    for name in ("create_progress_artifact", "update_progress_artifact", "create_markdown_artifact"):
+        monkeypatch.setattr(flows.train, name, ask)
+    run = RunFolder(tmp_path / "faces-run")
+    run.fakes.mkdir(parents=True)
+    for path in (run.reals_file, run.fakes_file(2000)):
+        Image.new("RGB", (60, 30)).save(path)
+    with caplog.at_level(logging.INFO, logger="flows.train"):
+        watcher = TrainingArtifacts("faces-run")
+        watcher(tick(1000))
+        watcher(tick(2000, run.fakes_file(2000), "look"))
+        watcher(tick(3000))
+        watcher.show_grids(run.path)
+    assert calls == first_failure + 1
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == [
+        "the run's page could not be updated: All connection attempts failed; the training goes on",
+    ]
+    assert [record.getMessage()[:12] for record in caplog.records].count("3000 of 8000") == 1  # the log goes on
+
+
+def test_the_grids_are_shown_at_the_end(shown: list[dict[str, Any]], tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "faces-run")
+    run.fakes.mkdir(parents=True)
+    for path in (run.reals_file, run.fakes_file(1000), run.fakes_file(2000)):
+        Image.new("RGB", (60, 30)).save(path)
+    TrainingArtifacts("faces-run").show_grids(run.path)
+    (made,) = shown
+    assert made["key"] == "training-grids"
+    assert made["markdown"].count("(data:image/") == 2
+
+
+def test_ctrl_c_is_not_taken_for_a_lost_page(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(**values: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flows.train, "create_markdown_artifact", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        TrainingArtifacts("faces-run")(tick(1000, None, "look"))

@@ -259,3 +259,9 @@ def test_a_version_brings_its_recipe_and_a_run_goes_on_by_its_id(
     resumed = json.loads(said.out)
     assert (resumed["dataset"], resumed["images"]) == ("little@v1", 24)
     assert "Go on" not in kaobako("train", "--resume", "--run", "mine", "--kimg", "0.03", *store, "--no-prefect").out
+    more = ("train", "--resume", "--run", "mine", "--kimg", "0.04", *store, "--no-prefect", "--preset")
+    for preset in ("stylegan2-ada", "dcgan-paintings-256"):
+        said = kaobako(*more, preset)
+        assert said.code == 1
+        assert f"this run is a dcgan of 16 px, {preset} is a" in said.err
+    assert kaobako(*more, "dcgan-demo", "--resolution", "16", "--dry-run").code == 0

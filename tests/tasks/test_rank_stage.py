@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.cache import INPUT
 from datasets.errors import StoreError
 from datasets.store import Store
-from tasks.rank import FACTS, RankParams, add_percentiles, decide, find_snapshot
+from models.gan import dcgan
+from models.training.config import DatasetRef, DCGANConfig, DeviceChoice, TrainingConfig
+from models.training.networks import build_discriminator
+from models.training.run import RunError, RunFolder
+from models.training.snapshot import save_snapshot
+from tasks.rank import FACTS, RankParams, add_percentiles, decide, find_snapshot, name_weights
 
 
 def ranked(scores: list[float]) -> pa.Table:
@@ -61,3 +69,30 @@ def test_a_run_without_a_snapshot_is_an_error_that_names_the_runs(store: Store) 
     (store.runs / "faces-000").mkdir(parents=True)
     with pytest.raises(StoreError, match=r"faces-000.*kaobako train"):
         find_snapshot("faces-000", store)
+
+
+def test_an_early_snapshot_can_be_named_by_its_file(store: Store, tmp_path: Path) -> None:
+    """By its path, or by one that begins at the store's runs; its weights are the cache's key, not its name."""
+    config = TrainingConfig(algorithm=DCGANConfig(z_dim=8, width=4), resolution=16, device=DeviceChoice.CPU)
+    dataset = DatasetRef("discs", 1, "0" * 64, 10)
+    run = RunFolder(store.runs / "discs-000")
+    run.write_config(config, dataset, torch.device("cpu"))
+    for nimg in (1000, 2000):
+        network = build_discriminator(config)
+        dcgan.initialise(network, torch.Generator().manual_seed(nimg))
+        save_snapshot(run.snapshots, nimg, config, dataset, {"D": network}, {})
+    early, late = run.snapshot_records()
+    inside = early.relative_to(store.runs).as_posix()
+    assert find_snapshot("discs-000", store) == late
+    assert find_snapshot(inside, store) == find_snapshot(str(early), store) == early
+
+    def digest(name: str) -> str:
+        (one,) = name_weights(RankParams(run=name), store).values()
+        return one
+
+    weights = early.with_suffix(".safetensors")
+    copied = shutil.copyfile(weights, tmp_path / "copy.safetensors")
+    assert digest(inside) == digest(str(weights)) == digest(str(copied)) != digest("discs-000")
+    assert digest(str(late)) == digest("discs-000")
+    with pytest.raises(RunError, match="neither a run folder nor a snapshot"):
+        find_snapshot(str(shutil.copyfile(run.config_file, tmp_path / "config.toml")), store)

@@ -143,6 +143,20 @@ def test_a_snapshots_samples_lie_in_its_run(plain: Path) -> None:
         assert made == {"grid": (plain / "samples" / "grid.png").as_posix()}
 
 
+def test_samples_of_a_snapshot_outside_a_run_lie_beside_it(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = RunFolder(plain).snapshot_records()[0]
+    alone = tmp_path / "elsewhere" / "mine.safetensors"
+    alone.parent.mkdir()
+    shutil.copyfile(record.with_suffix(".safetensors"), alone)
+    asked = SampleParams(seeds="0-3", walk=False)
+    assert sample_run(alone, asked) == {"grid": (alone.parent / "samples" / "grid.png").as_posix()}
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    monkeypatch.chdir(record.parent)  # named without its folder, it is still in its run
+    assert sample_run(Path(record.name), asked) == {"grid": (plain / "samples" / "grid.png").as_posix()}
+
+
 def test_a_dcgan_walks_from_seed_to_seed_or_at_random(plain: Path, tmp_path: Path) -> None:
     films = {}
     for path in WalkPath:

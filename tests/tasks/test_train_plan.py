@@ -127,6 +127,36 @@ def test_a_resumed_run_keeps_what_nobody_asked_to_change() -> None:
     assert later.algorithm.model_dump() == run.algorithm.model_dump() | changed
 
 
+def test_a_preset_of_another_algorithm_is_refused_where_a_run_goes_on() -> None:
+    run = TrainParams.model_validate(TINY).resolve()
+    style = TrainParams.model_validate(TINY_STYLE).resolve()
+    with pytest.raises(
+        TrainingError, match=r"this run is a dcgan of 16 px, stylegan2-demo is a stylegan2.*leave it out"
+    ):
+        TrainParams.model_validate({"preset": "stylegan2-demo"}).resolve_for(run)
+    assert TrainParams.model_validate({"preset": "stylegan2-ada", "kimg": 1}).resolve_for(style).kimg == 1
+    form = TrainParams.model_validate({"preset": "dcgan-demo", "kimg": 1})  # a form always sends its first value
+    assert form.resolve_for(style).algorithm == style.algorithm
+
+
+@pytest.mark.parametrize(
+    ("named", "refused"),
+    [
+        ({"preset": "dcgan-demo"}, True),  # of the other algorithm, though a form may send it
+        ({"preset": "stylegan2-demo"}, True),  # 32 px: the run would stay at 16
+        ({"preset": "stylegan2-demo", "resolution": 16}, False),
+    ],
+)
+def test_a_preset_that_was_named_must_be_of_the_run(named: dict[str, Any], refused: bool) -> None:
+    run = TrainParams.model_validate(TINY_STYLE).resolve()
+    params = TrainParams.model_validate(named)
+    if not refused:
+        params.check_preset(run)
+        return
+    with pytest.raises(TrainingError, match=r"this run is a stylegan2 of 16 px.*--preset is for new runs"):
+        params.check_preset(run)
+
+
 # ---------------------------------------------------------------- folders
 
 

@@ -11,7 +11,7 @@ import torch
 _GREY = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64) / math.sqrt(3)
 _LUMA = torch.outer(_GREY, _GREY)  # projects a colour on the luma axis
 _CROSS = torch.zeros(4, 4, dtype=torch.float64)  # takes a colour to the cross product of the luma axis with it
-_CROSS[:3, :3] = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+_CROSS[:3, :3] = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / math.sqrt(3)
 _EYE = torch.eye(4, dtype=torch.float64)
 
 

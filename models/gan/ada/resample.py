@@ -20,6 +20,7 @@ from models.gan.ada.wavelets import SYM6, extend
 
 MARGIN = 5  # mirrored pixels that are needed: pixel S - 1 is made of samples up to 2 S + 9, those of pixels up to S + 4
 CENTRE = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6)  # in taps: where the filter's mass lies
+SLACK = 0.01  # samples: well over float32's rounding at 1024 pixels, too little to see where it clamps
 SMALLEST = 8  # pixels a side; below it the mirrored margin is most of what a transform sees
 
 
@@ -134,8 +135,8 @@ def _lookup(places: torch.Tensor, size: int) -> torch.Tensor:
     upsampled picture ends."""
     last = 2 * (size + MARGIN) - 1
     samples = 2 * places + CENTRE
-    # half a sample of slack, or rounding would throw the identity's first and last samples to the other side
-    within = (samples > -0.5) & (samples < last + 0.5)
+    # a little slack, or rounding would throw the identity's first and last samples to the other side
+    within = (samples > -SLACK) & (samples < last + SLACK)
     samples = torch.where(within, samples, 2 * _fold(places, size) + CENTRE)
     return samples * (2 / last) - 1
 

@@ -70,7 +70,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """1x1 convolution modulated by w, not demodulated, in float32: (N, inputs, H, W) to (N, channels, H, W)."""
+    """1x1 convolution modulated by w, not demodulated: (N, inputs, H, W) to float32 (N, channels, H, W)."""
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ class ToRGB(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, form: Form) -> torch.Tensor:
         style = self.style(w) * self.gain
-        y = modulated_conv2d(x.to(w.dtype), self.weight, style, self.bias, demodulate=False, form=form)
-        return clamp(y, self.conv_clamp)
+        y = modulated_conv2d(x, self.weight, style, self.bias, demodulate=False, form=form)
+        return clamp(y, self.conv_clamp).to(w.dtype)  # the sum of all levels is kept in full precision
 
     def draw_weights(self, rng: torch.Generator) -> None:
         self.weight.copy_(torch.randn(self.weight.shape, generator=rng))

@@ -340,3 +340,12 @@ def test_half_precision_learns_about_the_same() -> None:
 def test_a_config_of_another_algorithm_is_refused() -> None:
     with pytest.raises(TypeError, match="dcgan"):
         StyleGAN2(TrainingConfig(algorithm=DCGANConfig()), CPU, torch.Generator())
+
+
+def test_without_noise_its_strengths_stay_as_they_are() -> None:
+    config = make_config(noise=False)
+    algorithm = make_algorithm(config)
+    before = {name: weight.clone() for name, weight in algorithm.generator.named_parameters()}
+    run(algorithm, config, torch.Generator().manual_seed(3), range(2))
+    moved = {name for name, weight in algorithm.generator.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved and not any("noise_strength" in name for name in moved)

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -313,3 +314,103 @@ def test_snapshots_are_thinned_by_the_rule(
     assert {path.stem for path in folder.snapshots.glob("*.safetensors")} == {
         path.stem for path in folder.snapshot_records()
     }
+
+
+def test_one_overflow_in_a_statistic_is_left_out_of_the_mean(
+    tmp_path: Path,
+    tiny_training: TrainingConfig,
+    disc_data: Data,
+    disc_dataset: DatasetRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = DCGAN.step
+    wrong = [True] + 9 * [False]
+
+    def overflowing(self: DCGAN, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
+        stats = step(self, batch, rng)
+        return {**stats, "loss_G": torch.tensor(math.inf if wrong[batch.nimg // 16] else 3.0)}
+
+    monkeypatch.setattr(DCGAN, "step", overflowing)
+    train(tiny_training, disc_data, disc_dataset, tmp_path / "once")
+    assert [line["loss_G"] for line in RunFolder(tmp_path / "once").read_stats()] == [3.0] * 5
+    wrong[:] = 10 * [True]
+    with pytest.raises(DivergedError, match="loss_G not finite"):
+        train(tiny_training, disc_data, disc_dataset, tmp_path / "always")
+
+
+def test_two_trainings_in_one_folder_are_refused(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    with (
+        RunFolder(tmp_path).claim(),
+        pytest.raises(RunError, match="another training writes into"),
+    ):
+        train(tiny_training, disc_data, disc_dataset, tmp_path)
+    assert train(tiny_training, disc_data, disc_dataset, tmp_path).nimg == 160
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_nobody_can_read_is_kept(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    train(tiny_training.model_copy(update={"kimg": 0.08, "snapshot_ticks": 1}), disc_data, disc_dataset, tmp_path)
+    folder = RunFolder(tmp_path)
+    oldest = folder.snapshot_records()[0]
+    oldest.write_text('{"broken', encoding="utf-8")
+    debris = [folder.snapshots / name for name in (".snapshot-000000999.part", "snapshot-000000077.safetensors")]
+    for path in debris:
+        path.write_bytes(b"half")
+    longer = tiny_training.model_copy(update={"snapshot_ticks": 1})
+    assert train(longer, disc_data, disc_dataset, tmp_path, resume=True).nimg == 160
+    assert oldest.exists() and not any(path.exists() for path in debris)
+
+
+def test_events_after_the_snapshot_are_written_anew_by_a_resume(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    train(tiny_training.model_copy(update={"kimg": 0.08}), disc_data, disc_dataset, tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.append_event(64, "before")
+    folder.append_event(999, "after")
+    train(tiny_training, disc_data, disc_dataset, tmp_path, resume=True)
+    assert [json.loads(line)["event"] for line in folder.events_file.read_text().splitlines()] == ["before"]
+
+
+def test_another_dataset_is_measured_against_its_own_pictures(
+    tmp_path: Path, tiny_training: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    train(tiny_training.model_copy(update={"kimg": 0.08}), disc_data, disc_dataset, tmp_path)
+    before = RunFolder(tmp_path).reals_file.read_bytes()
+
+    def paler(start: int) -> Iterator[np.ndarray]:
+        return (batch // 2 + 100 for batch in disc_data(start))
+
+    other = dataclasses.replace(disc_dataset, digest="e" * 64)
+    train(tiny_training, paler, other, tmp_path, resume=True, allow_other_dataset=True)
+    assert RunFolder(tmp_path).reals_file.read_bytes() != before
+
+
+def test_a_full_disk_leaves_no_half_snapshot(
+    tmp_path: Path,
+    tiny_training: TrainingConfig,
+    disc_data: Data,
+    disc_dataset: DatasetRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from models.training import snapshot
+
+    publish = snapshot.publish
+
+    def full(temporary: Path, path: Path) -> str:
+        if path.name.endswith(".state.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return publish(temporary, path)
+
+    monkeypatch.setattr(snapshot, "publish", full)
+    with pytest.raises(RunError, match=r"No space left.*--resume"):
+        train(tiny_training, disc_data, disc_dataset, tmp_path)
+    assert not list(RunFolder(tmp_path).snapshots.iterdir())
+
+
+def test_every_algorithm_gives_what_the_watch_looks_at(tiny_run: Path) -> None:
+    line = next(RunFolder(tiny_run).read_stats())
+    assert {"sign_D_real", "sign_D_fake", "logit_gap", "diversity"} <= line.keys()

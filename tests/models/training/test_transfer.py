@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.gan.stylegan2 import Discriminator
 from models.training.config import DatasetRef, DCGANConfig, StyleGAN2Config, TrainingConfig
 from models.training.networks import build_discriminator, build_generator
 from models.training.snapshot import SnapshotError, read_record, save_snapshot, weights_path
@@ -125,3 +126,20 @@ def test_the_digest_is_that_of_the_weights(source: tuple[Path, dict[str, nn.Modu
 def test_a_missing_snapshot_is_named(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match=r"gone\.safetensors"):
         transfer_weights(tmp_path / "gone.safetensors", make_networks(make_config(64), 1))
+
+
+@pytest.mark.parametrize(("resolution", "refused"), [(64, False), (128, True)])
+def test_what_is_frozen_must_have_been_trained(
+    source: tuple[Path, dict[str, nn.Module]], resolution: int, refused: bool
+) -> None:
+    networks = make_networks(make_config(resolution), 2)
+    discriminator = networks["D"]
+    assert isinstance(discriminator, Discriminator)
+    discriminator.freeze(4)
+    before = {name: tensor.clone() for name, tensor in networks["G"].state_dict().items()}
+    if not refused:
+        transfer_weights(weights_path(source[0]), networks)
+        return
+    with pytest.raises(TransferError, match="freeze_d would keep"):
+        transfer_weights(weights_path(source[0]), networks)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in networks["G"].state_dict().items())
