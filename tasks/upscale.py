@@ -17,7 +17,7 @@ from datasets.store import Store
 from models.device import best_device
 from models.upscale.catalogue import NETWORKS, weight_names
 from models.upscale.engine import Picture, Target, Upscaled, Upscaler, UpscaleSettings
-from models.upscale.noise import choose_noise
+from models.upscale.noise import Noise, choose_noise
 from models.weights import WeightError, digest_file, get_weight, require_weights
 from tasks.gpu import gpu_slot
 from tasks.pictures import open_blob
@@ -52,17 +52,6 @@ class Network(StrEnum):
     ANIME_VIDEO_X3 = "realesr-animevideov3-x3"
     ANIME_VIDEO_X4 = "realesr-animevideov3-x4"
     ESRGAN_ANIME = "realesrgan-x4plus-anime"
-
-
-class Noise(StrEnum):
-    """How much JPEG noise is removed while a crop is enlarged."""
-
-    AUTO = "auto"
-    NONE = "none"
-    LEVEL_0 = "0"
-    LEVEL_1 = "1"
-    LEVEL_2 = "2"
-    LEVEL_3 = "3"
 
 
 class Fit(StrEnum):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import JsonOption, print_json, progress_bars
+from models.upscale.noise import Noise
 
 if TYPE_CHECKING:
     from models.upscale.engine import Upscaler
@@ -29,17 +30,6 @@ class FitChoice(StrEnum):
     KEEP = "keep"
     CROP = "crop"
     LETTERBOX = "letterbox"
-
-
-class NoiseChoice(StrEnum):
-    """How much JPEG noise is removed."""
-
-    AUTO = "auto"
-    NONE = "none"
-    LEVEL_0 = "0"
-    LEVEL_1 = "1"
-    LEVEL_2 = "2"
-    LEVEL_3 = "3"
 
 
 class FormatChoice(StrEnum):
@@ -81,8 +71,8 @@ def upscale(
         Path | None, typer.Option(metavar="FILE", help="Instead: your own ESRGAN network, .pth or .safetensors.")
     ] = None,
     noise: Annotated[
-        NoiseChoice, typer.Option(help="JPEG noise to remove; auto: by how hard each file was compressed.")
-    ] = NoiseChoice.AUTO,
+        Noise, typer.Option(help="JPEG noise to remove; auto: by how hard each file was compressed.")
+    ] = Noise.AUTO,
     tta: Annotated[
         bool, typer.Option("--tta", help="Mean of eight turned and mirrored passes: 8 times slower.")
     ] = False,

@@ -130,7 +130,6 @@ class Trainer:
         self.sums: dict[str, torch.Tensor] = {}  # of the statistics since the last tick
         self.counts: dict[str, torch.Tensor] = {}  # of the steps that gave each a finite value: some come now and then
         self.saved: Path | None = None  # the snapshot of this very moment
-        self.events: list[str] = []  # since the last tick
         self.stats: dict[str, float] = {}  # of the last tick
 
     def begin(self, resume: bool, transfer: Path | None = None, allow_other_dataset: bool = False) -> None:
