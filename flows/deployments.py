@@ -5,18 +5,23 @@ Names, limits and the schedule are the same in both, so that moving from one to 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect import serve as serve_flows
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import EntrypointType
+from prefect.exceptions import TerminationSignal
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.states import Crashed, State
 
 from flows.curate import curate
+from flows.metrics import metrics
 from flows.recipe import Recipe
 from flows.sample import sample
 from flows.train import train
@@ -66,12 +71,28 @@ def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
             tags=["sample"],
             entrypoint_type=modules,
         ),
+        metrics.to_deployment(
+            name="on-demand",
+            description="Measure a trained generator: KID, FID, and what it learned by heart.",
+            parameters={"store": place},
+            tags=["metrics"],
+            entrypoint_type=modules,
+        ),
     ]
 
 
-def serve_all(store: Path, recipe: Recipe) -> None:
-    """Serve all deployments until Ctrl-C or SIGTERM."""
-    serve_flows(*make_deployments(store, recipe), query_seconds=POLL_SECONDS)
+def serve_all(store: Path, recipe: Recipe, ready: Callable[[], None]) -> None:
+    """Serve all deployments until Ctrl-C or SIGTERM. ready: called once the server knows all of them.
+
+    Prefect's UI asks for deployments when a page opens, and not again for a while: a page that is opened before they
+    are there stays empty.
+    """
+    runner = Runner(query_seconds=POLL_SECONDS)
+    for deployment in make_deployments(store, recipe):
+        runner.add_deployment(deployment)
+    ready()
+    with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(runner.start())
 
 
 def close_lost_runs() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.util
 import json
 import os
@@ -11,10 +12,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+LOST_AFTER = dt.timedelta(minutes=10)  # three heartbeats of Prefect's 180 s, and some delay
+RUNS_SHOWN = 20
+OPTIONAL_WEIGHTS = {"hed-vgg4": "kaobako metrics"}  # and who needs them
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ def _torch(store: Path) -> Iterator[Check]:
 
 
 def _store(store: Path) -> Iterator[Check]:
-    from datasets.lock import read_holder
+    from datasets.lock import LOCK_FILE, STORE_LOCK_FILE
     from datasets.store import Store
 
     if not store.exists():
@@ -80,22 +89,30 @@ def _store(store: Path) -> Iterator[Check]:
     place = Store(store)
     names = place.dataset_names()
     yield Check("store", "ok", f"{store}: {len(names)} datasets")
+    yield from _lock("store", place.root / STORE_LOCK_FILE, "the next gc or build takes it")
     for name in names:
-        if (place.dataset(name) / "lock.json").exists():
-            holder = read_holder(place.dataset(name) / "lock.json")
-            said = (
-                f"held by process {holder['pid']} on {holder['host']}" if holder else "stale: the next build takes it"
-            )
-            yield Check(f"lock of {name}", "note", said)
+        yield from _lock(name, place.dataset(name) / LOCK_FILE, "the next build takes it")
+
+
+def _lock(name: str, path: Path, next_one: str) -> Iterator[Check]:
+    from datasets.leases import describe_holder
+    from datasets.lock import read_holder
+
+    if path.exists():
+        holder = read_holder(path)
+        yield Check(f"lock of {name}", "note", f"held by {describe_holder(holder)}" if holder else f"stale: {next_one}")
 
 
 def _weights(store: Path) -> Iterator[Check]:
     from models.weights import DEFAULT_WEIGHTS, weight_status
 
-    for name in DEFAULT_WEIGHTS:
+    for name in (*DEFAULT_WEIGHTS, *OPTIONAL_WEIGHTS):
         status = weight_status(name, (store / "weights",))
         mend = "" if status.state == "ok" else f"kaobako weights fetch {name}"
-        yield Check(name, "ok" if status.state == "ok" else "bad", status.message, mend)
+        if status.state == "missing" and name in OPTIONAL_WEIGHTS:
+            yield Check(name, "note", f"not here; only {OPTIONAL_WEIGHTS[name]} needs it", mend)
+        else:
+            yield Check(name, "ok" if status.state == "ok" else "bad", status.message, mend)
 
 
 def _detectors(store: Path) -> Iterator[Check]:
@@ -160,17 +177,12 @@ def _prefect_ui(url: str) -> Iterator[Check]:
 def _prefect_leftovers() -> Iterator[Check]:
     """Runs that no worker will ever finish keep their deployment's slot; the GPU limit must exist."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.exceptions import ObjectNotFound
 
     from tasks.gpu import GPU_LIMIT
 
-    stuck_filter: dict[str, Any] = {"state": {"name": {"any_": ["Pending", "Cancelling"]}}}
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(stuck_filter), limit=20)
-        names = ", ".join(run.name for run in runs)
-        mend = "if nothing works on them: prefect flow-run delete ID" if runs else ""
-        yield Check("stuck runs", "note" if runs else "ok", names or "none", mend)
+        yield from _unfinished_runs(client)
         try:
             client.read_global_concurrency_limit_by_name(GPU_LIMIT)
         except (ObjectNotFound, AttributeError):
@@ -178,6 +190,47 @@ def _prefect_leftovers() -> Iterator[Check]:
             yield Check("gpu limit", "note", f"the concurrency limit {GPU_LIMIT!r} does not exist", mend)
         else:
             yield Check("gpu limit", "ok", f"{GPU_LIMIT!r} exists")
+
+
+def _unfinished_runs(client: SyncPrefectClient) -> Iterator[Check]:
+    """Runs that nobody works on any more, as far as a server can tell: it does not look at their processes."""
+    waiting = _read_runs(client, ["Pending", "Cancelling"])
+    names = ", ".join(run.name for run in waiting)
+    mend = f"if nothing works on them: {_delete(waiting)}" if waiting else ""
+    yield Check("stuck runs", "note" if waiting else "ok", names or "none", mend)
+    now = dt.datetime.now(dt.UTC)
+    silent = [
+        (run, since)
+        for run in _read_runs(client, ["Running"])
+        if now - (since := _last_sign_of_life(client, run)) > LOST_AFTER
+    ]
+    if not silent:
+        yield Check("lost runs", "ok", "none")
+        return
+    names = ", ".join(f"{run.name} since {since.astimezone().isoformat(' ', 'minutes')}" for run, since in silent)
+    mend = f"if their processes are gone: {_delete([run for run, _ in silent])}"
+    yield Check("lost runs", "note", f"called running, but without a heartbeat: {names}", mend)
+
+
+def _read_runs(client: SyncPrefectClient, states: list[str]) -> list[FlowRun]:
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    wanted: dict[str, Any] = {"state": {"name": {"any_": states}}}
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted), limit=RUNS_SHOWN)
+
+
+def _last_sign_of_life(client: SyncPrefectClient, run: FlowRun) -> dt.datetime:
+    """When a flow run last sent a heartbeat, or changed its state. Its process sends one every three minutes."""
+    from prefect.events.filters import EventFilter
+
+    wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run.id}"]}}
+    events = client.read_events(EventFilter.model_validate(wanted), limit=1).events
+    changed = run.state.timestamp if run.state is not None else run.created
+    return max(time for time in (changed, *(event.occurred for event in events)) if time is not None)
+
+
+def _delete(runs: list[FlowRun]) -> str:
+    return "; ".join(f"prefect flow-run delete {run.id}" for run in runs)
 
 
 def _telemetry(store: Path) -> Iterator[Check]:

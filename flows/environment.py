@@ -12,6 +12,7 @@ QUIET = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,models,datasets",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # without a flow there is nobody to send lines to
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "flows.console.ConsoleHandler",  # read by Prefect's logging.yml
     "FIFTYONE_DO_NOT_TRACK": "true",
     "FIFTYONE_DEFAULT_APP_ADDRESS": "127.0.0.1",
     "RAY_USAGE_STATS_ENABLED": "0",

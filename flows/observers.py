@@ -138,3 +138,6 @@ class TrainingConsole:
         self._progress.update(self._bar, completed=progress.nimg, total=progress.total, speed=speed)
         if not self._console.is_terminal:
             self._console.print(f"{progress.nimg} of {progress.total} pictures, {speed}", highlight=False)
+        if progress.metrics:
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in progress.metrics.items())
+            self._console.print(f"after {progress.nimg / 1000:g} kimg: {figures}", highlight=False)

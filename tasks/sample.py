@@ -21,7 +21,7 @@ from models.sampling.settings import Ground, Noise, SamplingError, SamplingSetti
 from models.sampling.walk import film_walk, plan_walk
 from models.training.run import RunFolder
 from tasks.stage import StageParams
-from tasks.train import DATA_FILE
+from tasks.train_data import DATA_FILE
 
 NEWEST = "newest"
 SWEEP_ROWS = 8  # seeds of the psi sweep: as many as are seen at a glance
@@ -104,7 +104,7 @@ def plan_sampling(source: Path, params: SampleParams, out: Path | None = None) -
     if not (params.grid or params.images or params.psi_sweep or params.mix or params.walk):
         raise StoreError("nothing to make: ask for a grid, images, a psi sweep, mixing or a walk")
     generator = load_generator(source, params.ema, best_device())
-    run = _find_home(source)
+    run = find_home(source)
     label = _read_label(generator, params, run)
     settings = SamplingSettings(params.trunc, params.trunc_layers, label, params.noise)
     generator.check(settings)
@@ -149,7 +149,7 @@ def sample_run(
     return made
 
 
-def _find_home(source: Path) -> Path:
+def find_home(source: Path) -> Path:
     """The run's folder of a snapshot; the snapshot's own folder if it lies in no run."""
     if source.is_dir():
         return source

@@ -14,13 +14,17 @@ from datasets.errors import StoreError
 from datasets.loader import Batch, PictureReader
 from datasets.picture_folder import Report, list_folder
 from datasets.store import Store
+from models.interchange.imported_run import ORIGIN_FILE
+from models.metrics.extractors import Extractor
 from models.training.atomic import sha256
 from models.training.config import DatasetRef, TrainingConfig
 from models.training.distributed import find_workers, joined_workers
 from models.training.run import RunFolder, find_snapshot
 from models.training.snapshot import read_record, weights_path
 from models.training.trainer import TrainingProgress, TrainingResult, train
-from tasks.train_data import FolderData, LabelTable, TrainingData, VersionData, find_data
+from tasks.metric_lines import load_training_extractor, make_evaluator
+from tasks.metric_reference import cache_folder
+from tasks.train_data import DATA_FILE, FolderData, LabelTable, TrainingData, VersionData, find_data, read_data
 from tasks.train_params import Preset, TrainingError, TrainParams
 
 __all__ = [
@@ -35,8 +39,6 @@ __all__ = [
     "run_training",
 ]
 
-DATA_FILE = "data.json"  # in a run's folder: where its pictures and labels come from
-
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -50,6 +52,7 @@ class TrainingJob:
     resume: bool
     transfer: Path | None = None  # run or snapshot that a new run begins with
     allow_other_dataset: bool = False
+    weights: tuple[Path, ...] = ()  # folders to look for a metric's network in
 
     @property
     def reference(self) -> str:
@@ -69,6 +72,7 @@ class OpenTraining:
     job: TrainingJob
     reader: PictureReader
     dataset: DatasetRef
+    extractor: Extractor | None = None  # of the metrics, where those are asked for
 
 
 def plan_training(
@@ -107,16 +111,18 @@ def plan_training(
         raise TrainingError(f"{folder} holds a run already: go on with it by --resume, or choose another folder")
     if isinstance(found, FolderData) and folder.resolve().is_relative_to(found.folder.root.resolve()):
         raise TrainingError(f"{folder} lies among the pictures, whose number its grids would add to: put it elsewhere")
-    return TrainingJob(found, labels, params, config, folder, False, transfer)
+    return TrainingJob(found, labels, params, config, folder, False, transfer, weights=(store.weights,))
 
 
 def open_training(job: TrainingJob, report: Report | None = None) -> OpenTraining:
     """Look at the pictures: of a folder at all of them, and `report` is told how far that is.
 
-    Raises StoreError or SourceError for pictures that cannot be trained on, LabelError for such without a class.
+    Raises StoreError or SourceError for pictures that cannot be trained on, LabelError for such without a class,
+    models' WeightError or ExtractorError where metrics are asked for and their network is not there.
     """
+    extractor = load_training_extractor(job.config, job.weights)
     reader, dataset = job.data.open(job.config, job.labels, job.params, report)
-    return OpenTraining(job, reader, dataset)
+    return OpenTraining(job, reader, dataset, extractor)
 
 
 def run_training(training: OpenTraining, progress: Callable[[TrainingProgress], None] | None = None) -> TrainingResult:
@@ -128,6 +134,10 @@ def run_training(training: OpenTraining, progress: Callable[[TrainingProgress], 
     job, reader, config = training.job, training.reader, training.job.config
     with joined_workers() as workers:
         written = False
+        evaluate = None
+        if training.extractor is not None and workers.leads:
+            cache = cache_folder(job.data, job.folder)
+            evaluate = make_evaluator(training.extractor, config, reader, training.dataset, cache, job.labels)
 
         def data(start_index: int) -> Generator[Batch, None, None]:
             nonlocal written
@@ -147,6 +157,7 @@ def run_training(training: OpenTraining, progress: Callable[[TrainingProgress], 
             transfer=job.transfer,
             workers=workers,
             allow_other_dataset=job.allow_other_dataset,
+            evaluate=evaluate,
         )
 
 
@@ -173,8 +184,13 @@ def _plan_resume(
         raise TrainingError("a resumed run has weights of its own: --transfer is for new runs")
     if not RunFolder(folder).exists():
         raise TrainingError(f"{folder} holds no run to go on with: start it without --resume")
+    if (folder / ORIGIN_FILE).is_file():
+        raise TrainingError(
+            f"{folder} was imported, so it has weights but nothing to resume from: begin a new run with them, "
+            f"kaobako train NAME --transfer {folder}"
+        )
     config, trained_on = RunFolder(folder).read_config()
-    known = _read_data(folder)
+    known = read_data(folder)
     if dataset or data is not None:
         found = find_data(store, dataset, data)
     elif known.get("kind") == "folder":
@@ -194,7 +210,14 @@ def _plan_resume(
         update={"labels": source, "label_tags": tuple(params.label_tags or before.get("tags", ()))}
     )
     return TrainingJob(
-        found, labels, settings, params.resolve_for(config), folder, True, allow_other_dataset=allow_other
+        found,
+        labels,
+        settings,
+        params.resolve_for(config),
+        folder,
+        True,
+        allow_other_dataset=allow_other,
+        weights=(store.weights,),
     )
 
 
@@ -245,7 +268,7 @@ def _encode(batches: Generator[Batch, None, None], labels: LabelTable | None) ->
 
 def _write_data(job: TrainingJob, dataset: DatasetRef) -> None:
     """Note in the run's folder where its pictures come from; what was noted before of other pictures stays below."""
-    before = _read_data(job.folder) if job.resume else {}
+    before = read_data(job.folder) if job.resume else {}
     labels = None if job.labels is None else {**job.labels.describe(), "tags": list(job.params.label_tags)}
     content: dict[str, Any] = {
         **job.data.describe(),
@@ -258,15 +281,3 @@ def _write_data(job: TrainingJob, dataset: DatasetRef) -> None:
         earlier = [*earlier, before]
     make_folder(job.folder.resolve())
     write_text(job.folder / DATA_FILE, json.dumps({**content, "before": earlier}, indent=2) + "\n")
-
-
-def _read_data(folder: Path) -> dict[str, Any]:
-    """What `_write_data` noted; empty for runs of before it did. Raises TrainingError if it cannot be read."""
-    path = folder / DATA_FILE
-    try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot read {path}: {error}") from error
-    return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from models.augment.apply import apply_augmentation
 from models.gan.pictures import resize
 from models.training.config import DatasetRef, TrainingConfig
 from tasks.train_params import LabelSource, TrainingError, TrainParams
+
+DATA_FILE = "data.json"  # in a run's folder: where its pictures and labels come from
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,21 @@ def find_data(store: Store, dataset: str, folder: Path | None) -> VersionData | 
     if folder is not None:
         return FolderData(list_folder(folder.expanduser()))
     return VersionData(store, read_version(store, dataset))
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """What a run's folder says of where its pictures and labels come from; empty for a folder that says nothing.
+
+    Raises TrainingError if it cannot be read.
+    """
+    path = folder / DATA_FILE
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {path}: {error}") from error
+    return said
 
 
 def _several(names: tuple[str, ...], because: str) -> tuple[str, ...]:

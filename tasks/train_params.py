@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
-from datasets.errors import KaobakoError
+from datasets.errors import KaobakoError, say_invalid_setting
 from models.training.config import TrainingConfig
 from models.training.presets import PRESETS, resolve_preset
 from tasks.stage import StageParams
@@ -21,7 +21,7 @@ LabelSource = Literal["none", "rating", "class", "tags", "folders", "file"]
 # What of TrainParams goes into the configuration under its own name: into the top of it, and into its algorithm.
 _TOP = (
     "kimg", "batch", "seed", "mirror", "resolution", "aspect", "channels", "micro_batch", "precision", "compile",
-    "tick_kimg", "grid_ticks", "snapshot_ticks", "device",
+    "tick_kimg", "grid_ticks", "snapshot_ticks", "metrics_kimg", "metrics_extractor", "device",
 )  # fmt: skip
 _ALGORITHM = ("r1_gamma", "learning_rate", "augment", "augment_pipe", "freeze_d")
 _ALGORITHMS = {
@@ -44,10 +44,10 @@ class TrainParams(StageParams):
     resolution: int | None = Field(None, ge=16, description="The longer side in pixels; larger pictures are reduced")
     aspect: tuple[int, int] | None = Field(None, description="Rows and columns of the smallest map: 3, 4 is 384 x 512")
     channels: Literal[1, 3, 4] | None = Field(None, description="3 = RGB, 1 = grey, 4 = RGBA (of a folder only)")
-    r1_gamma: float | None = Field(None, ge=0, description="Weight of R1, the first thing to tune of StyleGAN2")
+    r1_gamma: float | None = Field(None, ge=0, description="Weight of R1, of R3GAN's R2 too: the first thing to tune")
     learning_rate: float | None = Field(None, gt=0, description="Step size of the optimisers")
-    augment: Literal["ada", "fixed", "diffaugment", "none"] | None = Field(
-        None, description="What D sees augmented: adaptively, at a fixed strength, lightly, or nothing"
+    augment: Literal["ada", "fixed", "diffaugment", "scheduled", "none"] | None = Field(
+        None, description="What D sees augmented: adaptively, at a fixed strength, lightly, by schedule, or nothing"
     )
     augment_pipe: str | None = Field(None, description="What ADA does: b = blit, g = geometry, c = colour")
     freeze_d: int | None = Field(None, ge=0, description="D's highest-resolution layers that are not trained")
@@ -67,6 +67,12 @@ class TrainParams(StageParams):
     tick_kimg: float | None = Field(None, gt=0, description="A line of statistics every so often, in kimg")
     grid_ticks: int | None = Field(None, ge=1, description="A grid of fakes every so many ticks")
     snapshot_ticks: int | None = Field(None, ge=1, description="A snapshot every so many ticks")
+    metrics_kimg: float | None = Field(
+        None, ge=0, description="KID and other figures every so often, in kimg; 0: never"
+    )
+    metrics_extractor: str | None = Field(
+        None, min_length=1, description="What those are measured by: hed-vgg4, or a file .pt, .ts or .onnx"
+    )
     workers: int | None = Field(None, ge=1, description="Threads that decode; none: one per core")
     prefetch: int = Field(4, ge=0, description="Batches decoded ahead")
     cache_gb: float = Field(2.0, ge=0, description="Room for decoded pictures in each process, in GB; 0: none")
@@ -164,18 +170,14 @@ def read_algorithm(lines: Sequence[str]) -> dict[str, Any]:
 
 def say_settings(error: ValidationError) -> str:
     """What is wrong with a configuration, a line for each setting, in its own words."""
-    return "\n".join(f"  {_say_one(one)}" for one in error.errors(include_url=False))
+    return "\n".join(f"  {_say_one(one)}" for one in error.errors())
 
 
 def _say_one(one: Mapping[str, Any]) -> str:
     path = [str(part) for part in one["loc"]]
     algorithm = path[1] if len(path) > 1 and path[0] == "algorithm" and path[1] in _ALGORITHMS else ""
     if not algorithm:
-        return (
-            f"{'.'.join(path)}: {one['msg']} (got {one['input']!r})"
-            if path
-            else str(one.get("ctx", one).get("error", one["msg"]))
-        )
+        return say_invalid_setting(one, ".".join(path))
     name = ".".join(path[2:])
     if one["type"] == "extra_forbidden":
         known = sorted(_ALGORITHMS[algorithm].model_fields)
@@ -183,6 +185,4 @@ def _say_one(one: Mapping[str, Any]) -> str:
         others = [other for other, model in _ALGORITHMS.items() if name in model.model_fields]
         hint = f"; did you mean {near[0]}?" if near else f", but {others[0]} has." if others else "."
         return f"{name}: {algorithm} has no such setting{hint} It has {', '.join(known)}."
-    if not name:
-        return f"algorithm: {one['msg']}"
-    return f"{name}: {one['msg']} (got {one['input']!r})"
+    return say_invalid_setting(one, name or "algorithm")

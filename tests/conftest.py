@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +42,19 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET_BROWSER)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[Any]:
+    """Writes snapshots as the published StyleGAN2 repositories do: a PublishedWriter of published_stylegan2.py.
+
+    At the end of the test, none of the source text in the snapshots may have been run.
+    """
+    place = Path(__file__).with_name("published_stylegan2.py")  # imported only here: it needs torch
+    spec = importlib.util.spec_from_file_location("published_stylegan2", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    writer = module.PublishedWriter(tmp_path / "source-was-run")
+    yield writer
+    assert not writer.marker.exists()

@@ -78,6 +78,9 @@ class FolderReader(PictureReader):
     def _name(self, picture: int) -> str:
         return readable_name(self._folder.names[picture])
 
+    def identify(self, picture: int) -> str:
+        return self._digests[picture].hex()
+
     def _read(self, picture: int) -> np.ndarray:
         name = self._folder.names[picture]
         try:

@@ -7,7 +7,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -94,6 +94,10 @@ class PictureReader(ABC):
     def _read(self, picture: int) -> np.ndarray:
         """Decode picture 0..count-1: uint8 (channels, height, width). Called by several threads at once."""
 
+    @abstractmethod
+    def identify(self, picture: int) -> str:
+        """What picture 0..count-1 is made of, as SHA-256 in hex: two of one digest have the same pixels at any size."""
+
     def _check_labels(self) -> None:
         if not np.issubdtype(self._labels.dtype, np.signedinteger):
             return
@@ -147,6 +151,24 @@ class PictureReader(ABC):
                     yield ready
         finally:
             stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def pictures(self, chosen: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        """Pictures 0..count-1 by number, in the order given, never mirrored: uint8 (height, width, channels) each.
+
+        Decoded ahead by the reader's threads, which closing the generator ends. Raises StoreError or SourceError for a
+        picture that is gone or damaged.
+        """
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
+        begun: deque[Future[np.ndarray]] = deque()
+        try:
+            for picture in chosen:
+                begun.append(pool.submit(self._pixels, int(picture)))
+                if len(begun) > 4 * self.workers:
+                    yield begun.popleft().result().transpose(1, 2, 0)
+            while begun:
+                yield begun.popleft().result().transpose(1, 2, 0)
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(

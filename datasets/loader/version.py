@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from datasets.derived import Derive, find_derived
-from datasets.digests import digest_bytes
+from datasets.digests import digest_bytes, digest_json
 from datasets.errors import StoreError
 from datasets.loader.reader import (
     CACHE_BYTES,
@@ -90,6 +90,10 @@ class VersionReader(PictureReader):
 
     def _name(self, picture: int) -> str:
         return str(self._crop_ids[picture].as_py())
+
+    def identify(self, picture: int) -> str:
+        blob: str = self._blobs[picture].as_py()
+        return digest_json([blob, self._augmentations[picture].as_py()]) if self._derived[picture] else blob
 
     def _check_sizes(self, manifest: pa.Table) -> None:
         if len(manifest) == 0:

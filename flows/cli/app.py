@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
-from typing import Any
 
 import typer
 
@@ -16,6 +14,8 @@ from flows.cli import (
     doctor,
     export,
     faces,
+    metrics,
+    models,
     review,
     sampling,
     serve,
@@ -28,6 +28,7 @@ from flows.cli import (
     weights,
 )
 from flows.environment import prepare_environment
+from flows.errors import is_plain, say_error
 
 app = typer.Typer(
     name="kaobako",
@@ -51,13 +52,12 @@ app.add_typer(decisions.app, name="decisions")
 app.command("export")(export.export)
 app.command("train")(training.train)
 app.command("sample")(sampling.sample)
+app.command("metrics")(metrics.metrics)
+app.add_typer(models.app, name="models")
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("gc")(store.gc)
 app.add_typer(weights.app, name="weights")
-
-# Errors whose own text tells a user what is wrong: ours, and what these libraries say of his settings and files.
-_SAID_PLAINLY = ("flows", "tasks", "models", "datasets", "pydantic_core", "pyarrow", "_csv")
 
 
 def main() -> None:
@@ -67,16 +67,11 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        if os.environ.get("KAOBAKO_TRACEBACK"):
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        typer.secho(f"error: {error}.{_advise_space() if full else ''}", fg="red", err=True)
-        sys.exit(1)
     except Exception as error:
-        if os.environ.get("KAOBAKO_TRACEBACK") or type(error).__module__.split(".")[0] not in _SAID_PLAINLY:
+        if not is_plain(error):
             raise
-        typer.secho(f"error: {_say(error)}", fg="red", err=True)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        typer.secho(f"error: {say_error(error)}{_advise_space() if full else ''}", fg="red", err=True)
         sys.exit(1)
 
 
@@ -85,11 +80,3 @@ def _advise_space() -> str:
     if "train" in sys.argv[1:2]:
         return " Free some space and go on with the run: kaobako train --resume latest --out RUN (or --run ID)."
     return " Free some space and run the same command again: it goes on where it was."
-
-
-def _say(error: Exception) -> str:
-    """An error as a user reads it: pydantic's own text would name classes and addresses."""
-    if type(error).__module__ != "pydantic_core._pydantic_core":
-        return str(error)
-    listed: list[dict[str, Any]] = getattr(error, "errors", list)()
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in listed)

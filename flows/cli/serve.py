@@ -22,15 +22,17 @@ def serve(
     Open the address that is printed, choose a deployment, press Run. Ctrl-C ends everything.
     """
     server = server_for(store, port=port)
+    from prefect.settings import get_current_settings
+
     from flows.deployments import close_lost_runs, serve_all
     from flows.recipe import apply_overrides, load_recipe, make_recipe
 
     loaded = load_recipe(recipe, settings) if recipe else make_recipe(apply_overrides({}, settings), "of the defaults")
     with server as address:
-        if not address:
-            create_gpu_limit()  # on the user's own server
         if address:
-            typer.echo(f"Prefect UI: {address}/v2/deployments")
             for name in close_lost_runs():
                 typer.echo(f"Crashed when kaobako serve last ended: {name}")
-        serve_all(store, loaded)
+        else:
+            create_gpu_limit()  # on the user's own server
+        page = f"{address}/v2/deployments" if address else f"{get_current_settings().ui_url}/deployments"
+        serve_all(store, loaded, ready=lambda: typer.echo(f"Prefect UI: {page}"))

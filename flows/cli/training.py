@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import JsonOption, SetOption, StoreOption, print_json, print_table, progress_bars
+from flows.errors import say_error
 
 if TYPE_CHECKING:
     from datasets.picture_folder import Report
@@ -46,6 +47,9 @@ def train(
     ] = None,
     transfer: Annotated[
         str | None, typer.Option(metavar="RUN", help="Begin with the weights of another run or snapshot.")
+    ] = None,
+    metrics_every: Annotated[
+        float | None, typer.Option(metavar="KIMG", help="Measure KID and other figures every so often; 0: never.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Recipe whose [training] is used; the one that built the version when left out.")
@@ -96,7 +100,7 @@ def train(
         show_presets(as_json)
         return
     named: dict[str, Any] = {"kimg": kimg, "batch": batch, "resolution": resolution, "r1_gamma": gamma}
-    named |= {"preset": preset, "augment": augment, "transfer": transfer}
+    named |= {"preset": preset, "augment": augment, "transfer": transfer, "metrics_kimg": metrics_every}
     asked = {name: value for name, value in named.items() if value is not None}
     dataset = _choose_dataset(dataset, data, resume)
     _check_processes(no_prefect)
@@ -183,18 +187,28 @@ def _train_here(job: TrainingJob) -> dict[str, Any]:
 def _train_in_prefect(
     job: TrainingJob, params: TrainParams, store: Path, data: Path | None, out: Path | None
 ) -> dict[str, Any]:
+    from httpx import TransportError
+
+    from flows.train import read_outcome
     from flows.train import train as train_flow
 
-    made: dict[str, Any] = train_flow(
-        dataset="" if job.from_folder else job.reference,
-        params=params,
-        store=store,
-        run="" if out else job.folder.name,
-        resume=job.resume,
-        data="" if data is None else str(data.expanduser().resolve()),
-        out="" if out is None else str(job.folder.resolve()),
-        allow_other_dataset=job.allow_other_dataset,
-    )
+    try:
+        made: dict[str, Any] = train_flow(
+            dataset="" if job.from_folder else job.reference,
+            params=params,
+            store=store,
+            run="" if out else job.folder.name,
+            resume=job.resume,
+            data="" if data is None else str(data.expanduser().resolve()),
+            out="" if out is None else str(job.folder.resolve()),
+            allow_other_dataset=job.allow_other_dataset,
+        )
+    except TransportError as error:  # the server went away: its page does not show the end, the run's folder has it
+        outcome = read_outcome(job)
+        if outcome is None:
+            raise
+        typer.secho(say_error(error), fg="yellow", err=True)
+        return outcome
     return made
 
 

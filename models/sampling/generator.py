@@ -1,6 +1,8 @@
-"""A trained generator, ready to sample from: one interface for z to picture (DCGAN) and z to w to picture (StyleGAN2).
+"""A trained generator, ready to sample from: one interface for z to picture (DCGAN, R3GAN) and z to w to picture
+(StyleGAN2).
 
-In two steps. `codes` are what the picture network takes: the latents themselves, or the styles, mapped and truncated.
+In two steps. `codes` are what the picture network takes: the latents with their labels, or the styles, mapped and
+truncated.
 `draw` makes pictures of codes, as many at once as `picture_batch` says, so that memory does not grow with their number.
 Every call has the same batch shape, so that a seed gives the same picture in any company.
 """
@@ -48,7 +50,7 @@ class StyleNetwork(Protocol):
 class Code(NamedTuple):
     """One picture to be."""
 
-    values: np.ndarray  # float32 (z_dim,), or (num_ws, w_dim) of a network with styles
+    values: np.ndarray  # float32 (z_dim,), its label behind it if any, or (num_ws, w_dim) of a network with styles
     seed: int  # of its noise, where that is random
 
 
@@ -160,13 +162,16 @@ class LoadedGenerator:
 
     @torch.inference_mode()
     def codes(self, latents: np.ndarray, settings: SamplingSettings = SamplingSettings()) -> np.ndarray:  # noqa: B008
-        """What `draw` takes, of latents, float32 (N, z_dim): the same, or (N, num_ws, w_dim), truncated.
+        """What `draw` takes, of latents, float32 (N, z_dim): (N, z_dim + labels), or (N, num_ws, w_dim), truncated.
 
         Raises SamplingError if this generator cannot sample so.
         """
         self.check(settings)
         if not isinstance(self.network, StyleNetwork):
-            return latents
+            if settings.label is None:
+                return latents
+            labels = np.tile(np.array(settings.label, np.float32), (len(latents), 1))
+            return np.concatenate([latents, labels], axis=1)
         psi = self.default_psi if settings.psi is None else settings.psi
         device = self._device()
         label = None
@@ -201,6 +206,8 @@ class LoadedGenerator:
                 shapes = [(1, *layer.noise.shape) for layer in self.network.synthesis.noise_layers()]
                 maps = draw_noise(seeds, shapes, device)
             images = self.network.synthesis(values, noise=maps)
+        elif self.config.labels:
+            images = self.network(values[:, : self.z_dim], values[:, self.z_dim :])
         else:
             images = self.network(values)
         return to_uint8(images[: len(codes)])
@@ -225,8 +232,10 @@ def load_generator(run_or_snapshot: Path, ema: bool = True, device: torch.device
         raise SnapshotError(f"{weights} does not fit its own config: {error}") from error
     network.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
-    if isinstance(network, StyleNetwork):
-        network.half_dtype = resolve_precision(_precision(record.config, torch.device(device)), torch.device(device))
+    if hasattr(network, "half_dtype"):
+        precision = _precision(record.config, torch.device(device))
+        half = resolve_precision(precision, torch.device(device), record.config.gpu_precision)
+        network.half_dtype = half  # type: ignore[assignment]
     return LoadedGenerator(
         network=network, config=record.config, dataset=record.dataset, nimg=record.nimg, weights=weights
     )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from models.training.config import DCGANConfig, TrainingConfig
+from models.training.config import DCGANConfig, R3GANConfig, TrainingConfig
 from models.training.distributed import ALONE, Workers
 
 
@@ -71,6 +71,10 @@ def build_algorithm(
         if workers.world > 1:
             raise ValueError("the DCGAN's batch norm needs the whole batch in one process: start it without torchrun")
         return DCGAN(config, device, rng)
+    if isinstance(config.algorithm, R3GANConfig):
+        from models.training.r3gan import R3GAN
+
+        return R3GAN(config, device, rng, workers)
     from models.training.stylegan2 import StyleGAN2
 
     return StyleGAN2(config, device, rng, workers)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+R3GAN_WIDTH_STEP = 8  # channels of its maps: a block doubles them and cuts them into groups of 16
 NOISE_GROUP = 4  # pictures whose synthesis noise is drawn together: micro-batches and processes hold whole groups
 
 LabelRange = Annotated[tuple[float, float], Field(description="Lowest and highest target.")]
@@ -21,7 +22,8 @@ class DeviceChoice(StrEnum):
 
 
 class Precision(StrEnum):
-    """What the larger maps are computed in: `auto` is float16 on a CUDA device and float32 on a CPU."""
+    """What the larger maps are computed in: `auto` is float32 on a CPU, and on a CUDA device float16, for R3GAN
+    bfloat16."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -97,6 +99,9 @@ class StyleGAN2Config(BaseModel):
     mbstd_group: int = Field(4, ge=1, description="Pictures whose spread D sees together.")
     mbstd_features: int = Field(1, ge=0, description="Maps of that spread; 0 leaves it out.")
     half_resolutions: int = Field(4, ge=0, description="How many of the largest maps are computed in half precision.")
+    conv_clamp: float | None = Field(
+        256.0, gt=0, description="Limit of the outputs of convolutions, against overflow in half precision; none: off."
+    )
     # ---- optimisation
     learning_rate: float = Field(0.002, gt=0, description="Adam's step size of G, and of D unless d_learning_rate.")
     d_learning_rate: float | None = Field(None, gt=0, description="Adam's step size of D; none: G's.")
@@ -126,12 +131,49 @@ class StyleGAN2Config(BaseModel):
     freeze_d: int = Field(0, ge=0, description="D's highest-resolution layers that are not trained (Freeze-D).")
 
 
+class R3GANConfig(BaseModel):
+    """R3GAN (Huang et al. 2024, arXiv:2501.05441): a relativistic pairing loss, R1 and R2 at every step, no tricks.
+
+    Five settings follow a cosine over `schedule_kimg` and stay at its end: the learning rate, Adam's beta2, the weight
+    of the penalties, the augmentation, and the half-life of the average (from 0 to `ema_half_life_kimg`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["r3gan"] = Field("r3gan", description="Which algorithm this is.")
+    # ---- networks
+    z_dim: int = Field(64, ge=1, description="Normal values per latent.")
+    channel_base: int = Field(24576, ge=16, description="A map of side r has channel_base / r channels, ...")
+    channel_max: int = Field(768, ge=1, description="... but at most this many; always a multiple of 8.")
+    blocks: int = Field(2, ge=1, description="Residual blocks per size of map.")
+    label_features: int = Field(64, ge=1, description="Values that a label is embedded in.")
+    half_resolutions: int = Field(4, ge=0, description="How many of the largest maps are computed in half precision.")
+    # ---- optimisation; "at the end" is that of the schedule
+    schedule_kimg: float = Field(
+        20_000.0, gt=0, description="Length of the schedules, whatever `kimg` is: a short training is their beginning."
+    )
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's step size of both networks at the start.")
+    learning_rate_fall: float = Field(0.25, gt=0, le=1, description="What is left of it at the end, as a share.")
+    beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the second moments at the start.")
+    beta2_end: float = Field(0.99, ge=0, lt=1, description="The same at the end.")
+    r1_gamma: float = Field(2.0, ge=0, description="Weight of R1 and of R2 at the start; computed at every step.")
+    gamma_fall: float = Field(0.1, gt=0, le=1, description="What is left of it at the end, as a share.")
+    # ---- augmentation
+    augment: Literal["scheduled", "fixed", "none"] = Field(
+        "scheduled", description="What D sees augmented: from 0 up to augment_p, at augment_p all along, or nothing."
+    )
+    augment_pipe: str = Field(
+        "bgc", description="What it does: b = blit, g = geometry, c = colour, half as often; cutout comes with all."
+    )
+    augment_p: float = Field(0.3, ge=0, le=1, description="Strength, at the end of the schedule or all along.")
+
+
 class TrainingConfig(BaseModel):
     """One training. Lengths are in kimg, thousands of real pictures shown to the discriminator."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: DCGANConfig | StyleGAN2Config = Field(
+    algorithm: DCGANConfig | StyleGAN2Config | R3GANConfig = Field(
         DCGANConfig(), discriminator="name", description="Networks, losses and optimisers."
     )
     resolution: int = Field(
@@ -151,7 +193,9 @@ class TrainingConfig(BaseModel):
     compile: bool = Field(False, description="Compile the passes without penalties (torch.compile).")
     transfer: str | None = Field(None, description="SHA-256 of the snapshot whose weights this training began with.")
     ema_half_life_kimg: float = Field(
-        10.0, ge=0, description="Half-life of the average of the generator's weights; 0 follows the weights at once."
+        10.0,
+        ge=0,
+        description="Half-life of the average of the generator's weights; 0 follows them at once. R3GAN: at the end.",
     )
     ema_ramp_up: float | None = Field(
         0.05, gt=0, description="Early on the half-life is at most this share of the pictures seen so far; none: off."
@@ -159,6 +203,12 @@ class TrainingConfig(BaseModel):
     tick_kimg: float = Field(4.0, gt=0, description="One line of statistics, and one progress report, every so often.")
     grid_ticks: int = Field(5, ge=1, description="A grid of fakes every so many ticks.")
     snapshot_ticks: int = Field(25, ge=1, description="A snapshot every so many ticks, and one at the end.")
+    metrics_kimg: float = Field(
+        0.0,
+        ge=0,
+        description="Figures of quality at the first tick after every so many kimg, and at the end; 0: never.",
+    )
+    metrics_extractor: str = Field("hed-vgg4", description="What they are measured in: a name, or a network's file.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the initial weights, the latents and the labels.")
     mirror: bool = Field(
         True, description="Half of the real pictures were shown mirrored; the reader of the data does it."
@@ -203,14 +253,36 @@ class TrainingConfig(BaseModel):
                 raise ValueError(
                     f"micro_batch must be a multiple of {group} (of the groups that share chance), got {part}"
                 )
+        if isinstance(self.algorithm, R3GANConfig):
+            self._check_r3gan(self.algorithm)
         return self
+
+    def _check_r3gan(self, algorithm: R3GANConfig) -> None:
+        if self.precision is Precision.FLOAT16:
+            raise ValueError("R3GAN's maps have no bound, float16 would overflow: use precision auto or bfloat16")
+        side = max(self.aspect)
+        while side <= self.resolution:
+            channels = min(algorithm.channel_base // side, algorithm.channel_max)
+            if channels < 1 or channels % R3GAN_WIDTH_STEP:
+                raise ValueError(
+                    f"R3GAN needs a multiple of {R3GAN_WIDTH_STEP} channels in every map, but that of side {side} "
+                    f"would have {channels}: change channel_base or channel_max"
+                )
+            side *= 2
 
     @property
     def part_step(self) -> int | None:
         """What micro_batch must be a multiple of: the pictures that share chance. None: the batch cannot be cut."""
         if isinstance(self.algorithm, DCGANConfig):
             return None
+        if isinstance(self.algorithm, R3GANConfig):
+            return 1
         return math.lcm(NOISE_GROUP, self.algorithm.mbstd_group if self.algorithm.mbstd_features else 1)
+
+    @property
+    def gpu_precision(self) -> Precision:
+        """What precision `auto` is on a CUDA device: StyleGAN2's maps are clamped for float16, R3GAN's are not."""
+        return Precision.BFLOAT16 if isinstance(self.algorithm, R3GANConfig) else Precision.FLOAT16
 
     @property
     def height(self) -> int:
@@ -233,7 +305,11 @@ class TrainingConfig(BaseModel):
         return max(round(self.tick_kimg * 1000), 1)
 
 
-RESUME_MAY_CHANGE = frozenset({"kimg", "tick_kimg", "grid_ticks", "snapshot_ticks", "device", "compile"})
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "kimg", "tick_kimg", "grid_ticks", "snapshot_ticks", "metrics_kimg", "metrics_extractor", "device", "compile",
+    }
+)  # fmt: skip
 
 
 def differences(old: TrainingConfig, new: TrainingConfig) -> list[str]:

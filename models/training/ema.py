@@ -26,6 +26,9 @@ class ExponentialMovingAverage:
 
     Buffers are copied as they are: what a buffer means (running statistics, say) only its algorithm knows, and
     `Algorithm.settle_average` puts them right before the average is used.
+
+    Attributes:
+        half_life: in pictures; may be set before any update, where a schedule says so.
     """
 
     def __init__(self, network: nn.Module, half_life: float, ramp_up: float | None) -> None:

@@ -21,9 +21,10 @@ from torch.utils._pytree import tree_iter
 
 from models.gan.noise import SampleNoise
 from models.training.algorithm import TrainingBatch
-from models.training.config import DCGANConfig, DeviceChoice, Precision, StyleGAN2Config, TrainingConfig
+from models.training.config import DCGANConfig, DeviceChoice, Precision, R3GANConfig, StyleGAN2Config, TrainingConfig
 from models.training.ema import ExponentialMovingAverage
 from models.training.networks import build_discriminator, build_generator
+from models.training.r3gan import R3GAN
 from models.training.stylegan2 import StyleGAN2
 
 META = torch.device("meta")
@@ -67,7 +68,7 @@ def describe_config(config: TrainingConfig, world: int = 1) -> ConfigSummary:
     """
     with META:
         generator, discriminator = build_generator(config), build_discriminator(config)
-    rehearse = _rehearse_dcgan if isinstance(config.algorithm, DCGANConfig) else _rehearse_stylegan2
+    rehearse = _rehearse_dcgan if isinstance(config.algorithm, DCGANConfig) else _rehearse_parts
     kept, peak = _measure(rehearse, config, world)
     each = max(config.batch // world, 1)
     on_gpu = _computes_on_gpu(config)
@@ -126,7 +127,7 @@ class _NoNoise(SampleNoise):
         return torch.empty((self.count, *shape), device=META)
 
 
-class _Rehearsal(StyleGAN2):
+class _RehearsedStyleGAN2(StyleGAN2):
     """The training itself, with the one thing replaced that the meta device cannot do."""
 
     def _noise(self, seed: int, start: int, stop: int) -> SampleNoise:
@@ -142,24 +143,20 @@ def _measure(rehearse: Callable[[TrainingConfig, int], Any], config: TrainingCon
     return between, allocations.peak
 
 
-def _rehearse_stylegan2(config: TrainingConfig, world: int) -> Any:
+def _rehearse_parts(config: TrainingConfig, world: int) -> Any:
     """A step in which every phase is due, augmented as strongly as can be; of two micro-batches at the most."""
-    assert isinstance(config.algorithm, StyleGAN2Config)
-    style = config.algorithm
-    changes: dict[str, Any] = {"path_interval": 1, "r1_interval": 1}
-    if style.augment == "ada":
-        changes |= {"augment": "fixed", "augment_p": style.ada_cap}
     each = max(config.batch // world, 1)
     total = min(each, 2 * config.micro_batch) if config.micro_batch else each
     rehearsed = config.model_copy(
         update={
-            "algorithm": style.model_copy(update=changes),
+            "algorithm": _busiest(config),
             "precision": _resolve_for_meta(config),
             "compile": False,
         }
     )
     rng = torch.Generator().manual_seed(0)
-    algorithm = _Rehearsal(rehearsed, META, rng)
+    kind = R3GAN if isinstance(config.algorithm, R3GANConfig) else _RehearsedStyleGAN2
+    algorithm = kind(rehearsed, META, rng)
     average = ExponentialMovingAverage(algorithm.generator, 1000.0, None)
     batch = TrainingBatch(
         images=torch.zeros(total, config.channels, config.height, config.width, dtype=torch.uint8),
@@ -176,6 +173,18 @@ def _rehearse_stylegan2(config: TrainingConfig, world: int) -> Any:
     algorithm.step(batch, rng)
     average.update(algorithm.generator, total, total)
     return algorithm, average
+
+
+def _busiest(config: TrainingConfig) -> StyleGAN2Config | R3GANConfig:
+    """The settings of the step that needs most."""
+    algorithm = config.algorithm
+    assert not isinstance(algorithm, DCGANConfig)
+    if isinstance(algorithm, R3GANConfig):
+        return algorithm.model_copy(update={"augment": "fixed"} if algorithm.augment == "scheduled" else {})
+    changes: dict[str, Any] = {"path_interval": 1, "r1_interval": 1}
+    if algorithm.augment == "ada":
+        changes |= {"augment": "fixed", "augment_p": algorithm.ada_cap}
+    return algorithm.model_copy(update=changes)
 
 
 def _computes_on_gpu(config: TrainingConfig) -> bool:

@@ -1,10 +1,12 @@
 """Networks and devices from a config, for training and for everything that loads a snapshot."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from models.device import best_device
-from models.training.config import DCGANConfig, DeviceChoice, Precision, TrainingConfig
+from models.training.config import DCGANConfig, DeviceChoice, Precision, R3GANConfig, TrainingConfig
 
 
 def resolve_device(choice: DeviceChoice) -> torch.device:
@@ -16,12 +18,16 @@ def resolve_device(choice: DeviceChoice) -> torch.device:
     return torch.device(choice.value)
 
 
-def resolve_precision(choice: Precision, device: torch.device) -> torch.dtype | None:
-    """What the larger maps are computed in on a device; None is float32 everywhere.
+def resolve_precision(
+    choice: Precision, device: torch.device, on_gpu: Precision = Precision.FLOAT16
+) -> torch.dtype | None:
+    """What the larger maps are computed in on a device; None is float32 everywhere. on_gpu: what AUTO is on CUDA.
 
     ValueError for float16 on a CPU, which has no fast float16 and would overflow for nothing.
     """
-    if choice is Precision.FLOAT32 or (choice is Precision.AUTO and device.type != "cuda"):
+    if choice is Precision.AUTO and device.type == "cuda":
+        choice = on_gpu
+    if choice in (Precision.FLOAT32, Precision.AUTO):
         return None
     if choice is Precision.BFLOAT16:
         return torch.bfloat16
@@ -37,6 +43,10 @@ def build_generator(config: TrainingConfig) -> nn.Module:
 
         a = config.algorithm
         return dcgan.Generator(a.z_dim, a.width, config.resolution, config.channels, a.kernel)
+    if isinstance(config.algorithm, R3GANConfig):
+        from models.gan import r3gan
+
+        return r3gan.Generator(config.algorithm.z_dim, **_r3gan_settings(config, config.algorithm))
     from models.gan.stylegan2 import Generator
 
     style = config.algorithm
@@ -52,6 +62,7 @@ def build_generator(config: TrainingConfig) -> nn.Module:
         mapping_layers=style.mapping_layers,
         start=config.aspect,
         half_resolutions=style.half_resolutions,
+        conv_clamp=style.conv_clamp,
         normalize_latent=style.normalize_latent,
     )
 
@@ -63,6 +74,10 @@ def build_discriminator(config: TrainingConfig) -> nn.Module:
 
         a = config.algorithm
         return dcgan.Discriminator(a.width, config.resolution, config.channels, a.kernel, a.dropout)
+    if isinstance(config.algorithm, R3GANConfig):
+        from models.gan import r3gan
+
+        return r3gan.Discriminator(**_r3gan_settings(config, config.algorithm))
     from models.gan.stylegan2 import Discriminator
 
     style = config.algorithm
@@ -78,4 +93,21 @@ def build_discriminator(config: TrainingConfig) -> nn.Module:
         architecture=style.d_architecture,
         start=config.aspect,
         half_resolutions=style.half_resolutions,
+        conv_clamp=style.conv_clamp,
     )
+
+
+def _r3gan_settings(config: TrainingConfig, algorithm: R3GANConfig) -> dict[str, Any]:
+    """What G and D have in common: all but the latent."""
+    return {
+        "c_dim": config.labels,
+        "width": config.width,
+        "height": config.height,
+        "channels": config.channels,
+        "channel_base": algorithm.channel_base,
+        "channel_max": algorithm.channel_max,
+        "blocks": algorithm.blocks,
+        "label_features": algorithm.label_features,
+        "start": config.aspect,
+        "half_resolutions": algorithm.half_resolutions,
+    }

@@ -3,6 +3,7 @@
 config.json                          the resolved config, the dataset's version and content digest, library versions
 stats.jsonl                          one line per tick
 events.jsonl                         warnings: what a person should look at, and when
+metrics.jsonl, metrics/              figures of quality, where somebody measured; see metrics_file.py
 events.out.tfevents.*                the same for TensorBoard, and the grids
 reals.png                            what it learns from
 fakes/fakes-NNNNNNNNN.png            after that many pictures; cell k is always seed k, by the averaged weights
@@ -27,6 +28,7 @@ from pydantic import ValidationError
 
 from models.training.atomic import write_text
 from models.training.config import DatasetRef, TrainingConfig
+from models.training.metrics_file import forget_metrics
 from models.training.snapshot import (
     SnapshotError,
     SnapshotRecord,
@@ -107,11 +109,12 @@ class RunFolder:
         return _read_lines(self.stats_file)
 
     def truncate_lines(self, nimg: int) -> None:
-        """Forget ticks and events after `nimg` pictures: the resumed run writes them anew."""
+        """Forget ticks, events and figures after `nimg` pictures: the resumed run writes them anew."""
         for path in (self.stats_file, self.events_file):
             if path == self.stats_file or path.is_file():
                 lines = [json.dumps(line) + "\n" for line in _read_lines(path) if line["nimg"] <= nimg]
                 write_text(path, "".join(lines))
+        forget_metrics(self.path, nimg)
 
     def claim(self) -> IO[str]:
         """Hold the folder until what is returned is closed, or this process ends: two trainings in it would mix.

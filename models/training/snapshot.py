@@ -38,7 +38,7 @@ class SnapshotRecord(BaseModel):
     dataset: DatasetRef
     diversity: float | None = None  # of the fakes at that moment, 1 = as different as the reals (models.training.watch)
     weights_sha256: str | None = None  # of the .safetensors; None in that file's own header
-    state_sha256: str | None = None  # of the .state.pt
+    state_sha256: str | None = None  # of the .state.pt; None: there never was one, as in an imported run
 
 
 def snapshot_path(folder: Path, nimg: int) -> Path:
@@ -62,7 +62,7 @@ def save_snapshot(
     config: TrainingConfig,
     dataset: DatasetRef,
     networks: Mapping[str, torch.nn.Module],  # by prefix: "G", "G_ema", "D"
-    state: Mapping[str, Any],  # plain containers of tensors, numbers and strings
+    state: Mapping[str, Any] | None,  # plain containers of tensors, numbers and strings; None: nothing to resume from
     diversity: float | None = None,  # of the fakes, where it was measured
 ) -> Path:
     """Write one snapshot and return the path of its record. Killed half way, it leaves no record."""
@@ -76,15 +76,18 @@ def save_snapshot(
     folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # the same moment again, after a resume: no record while its files are replaced
 
-    metadata = {RECORD_KEY: record.model_dump_json(exclude_none=True)}
+    # settings that are none must be said: their default may be another
+    metadata = {RECORD_KEY: record.model_dump_json(exclude={"weights_sha256", "state_sha256"})}
     temporary = folder / f".{path.stem}.part"
     try:
         temporary.write_bytes(serialise(tensors, metadata=metadata))  # save_file would let its owner alone read it
         weights_sha256 = publish(temporary, weights_path(path))
-        buffer = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
-        torch.save(dict(state), buffer)
-        temporary.write_bytes(buffer.getbuffer())
-        state_sha256 = publish(temporary, state_path(path))
+        state_sha256 = None
+        if state is not None:
+            buffer = io.BytesIO()  # torch.save into a file would hide a full disk behind an error of its own
+            torch.save(dict(state), buffer)
+            temporary.write_bytes(buffer.getbuffer())
+            state_sha256 = publish(temporary, state_path(path))
         complete = record.model_copy(update={"weights_sha256": weights_sha256, "state_sha256": state_sha256})
         temporary.write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
         publish(temporary, path)
@@ -120,6 +123,8 @@ def check_snapshot(path: Path, with_state: bool) -> SnapshotRecord:
     record = read_record(path)
     expected = {weights_path(path): record.weights_sha256}
     if with_state:
+        if record.state_sha256 is None:
+            raise SnapshotError(f"snapshot {path.stem} has weights only: begin a new run with them by --transfer")
         expected[state_path(path)] = record.state_sha256
     for file, digest in expected.items():
         if not file.is_file():
@@ -127,6 +132,15 @@ def check_snapshot(path: Path, with_state: bool) -> SnapshotRecord:
         if sha256(file) != digest:
             raise SnapshotError(f"{file.name} is not what its record says (damaged or changed): use another snapshot")
     return record
+
+
+def list_networks(path: Path) -> list[str]:
+    """The networks in a `.safetensors`, by their prefix, sorted: "D", "G", "G_ema"; SnapshotError if unreadable."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return sorted({name.partition(".")[0] for name in list(file.keys())})
+    except (OSError, SafetensorError) as error:
+        raise SnapshotError(f"cannot read {path}: {error}") from error
 
 
 def load_weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:

@@ -16,28 +16,26 @@ gradients add up: neither the number of micro-batches nor that of processes chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.nn.functional import softplus
 
 from models.gan.ada import AdaController, AdaPipeline
 from models.gan.diffaugment import DiffAugment
 from models.gan.noise import GROUP, SampleNoise
-from models.gan.penalties import path_lengths, path_penalty, r1_penalty
-from models.gan.pictures import to_input
-from models.gan.stylegan2 import Discriminator, Generator, initialise
+from models.gan.penalties import gradient_penalty, path_lengths, path_penalty
+from models.gan.stylegan2 import Discriminator, Generator
 from models.training.config import StyleGAN2Config, TrainingConfig
 from models.training.distributed import ALONE, Workers
-from models.training.networks import build_discriminator, build_generator, resolve_precision
+from models.training.networks import build_discriminator, build_generator
+from models.training.updates import PartwiseUpdates
 
 if TYPE_CHECKING:
     from models.training.algorithm import TrainingBatch
 
-GRADIENT_LIMIT = 1e5  # what an infinite gradient becomes; a NaN becomes 0
 SEEDS = 2**62  # noise seeds are drawn below this
 
 
@@ -51,7 +49,7 @@ class StyleDraw:
     seed: int  # of the noise maps
 
 
-class StyleGAN2:
+class StyleGAN2(PartwiseUpdates):
     """The algorithm of a training: networks, optimisers, augmentation, and what they need to go on exactly."""
 
     def __init__(
@@ -59,26 +57,15 @@ class StyleGAN2:
     ) -> None:
         if not isinstance(config.algorithm, StyleGAN2Config):
             raise TypeError(f"this config is for {config.algorithm.name}, not for stylegan2")
-        self.settings = config
         self.config: StyleGAN2Config = config.algorithm
-        self.device = device
-        self.workers = workers
         generator, discriminator = build_generator(config), build_discriminator(config)
         if not isinstance(generator, Generator) or not isinstance(discriminator, Discriminator):
             raise TypeError("the networks of a stylegan2 config are not StyleGAN2's")
         self.generator, self.discriminator = generator, discriminator
-        for network in (generator, discriminator):
-            initialise(network, rng)
-            network.half_dtype = resolve_precision(config.precision, device)
-            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         discriminator.freeze(self.config.freeze_d)
-        self.trained = {
-            name: [weight for weight in network.parameters() if weight.requires_grad]
-            for name, network in self.networks().items()
-        }
+        super().__init__(config, device, rng, workers, generator, discriminator)
         self.optimisers = {name: self._build_optimiser(name) for name in self.trained}
         self.steps = 0
-        self.mended = {name: self._zero() for name in self.trained}  # updates of this step with gradients not finite
         self.path_mean = torch.zeros((), device=device)  # running mean of path lengths
         self.augmentation = _build_augmentation(self.config)
         self.controller = _build_controller(self.config)
@@ -94,14 +81,11 @@ class StyleGAN2:
 
     # ---- what the loop asks for
 
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"G": self.generator, "D": self.discriminator}
-
     def step(self, batch: TrainingBatch, rng: torch.Generator) -> dict[str, torch.Tensor]:
         """One step of each phase that is due. Statistics are means over the whole batch, the same in every process;
         `path_length` and `r1` come with the steps that compute them only; `mended_G` and `mended_D` count updates whose
         gradients were not finite and were mended."""
-        self.mended = {name: self._zero() for name in self.trained}
+        self._begin_step()
         sums = self._train_generator(batch, rng)
         counts = {}
         if self._path_due():
@@ -112,15 +96,11 @@ class StyleGAN2:
             sums |= self._penalise_gradients(batch, rng)
         self.steps += 1
 
-        stacked = self.workers.sum(torch.stack(list(sums.values())))  # one small exchange for all of them
-        totals = dict(zip(sums, stacked, strict=True))
+        totals = self._add_up(sums)
         if self.controller is not None:
             self.controller.update(totals["sign_D_real"], batch.total)
         means = {name: total / counts.get(name, batch.total) for name, total in totals.items()}
-        return means | {f"mended_{name}": count for name, count in self.mended.items()}
-
-    def settle_average(self, average: nn.Module) -> None:
-        """Nothing to do: the average's only statistic, the mean of w, is copied with the other buffers."""
+        return means | self._mended_counts()
 
     def describe(self) -> dict[str, float]:
         if self.augmentation is None or self.config.augment == "diffaugment":
@@ -136,7 +116,7 @@ class StyleGAN2:
             "steps": self.steps,
             "path_mean": self.path_mean.clone(),
             "controller": self.controller.state_dict() if self.controller is not None else {},
-            **{f"optimiser_{name}": optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            **self._optimiser_states(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -144,8 +124,7 @@ class StyleGAN2:
         self.path_mean.copy_(state["path_mean"])
         if self.controller is not None:
             self.controller.load_state_dict(state["controller"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state[f"optimiser_{name}"])
+        self._load_optimisers(state)
 
     # ---- phases: each returns sums over this process's pictures
 
@@ -175,7 +154,7 @@ class StyleGAN2:
         picture_seed = _draw_seed(rng)
         length_sum = self._zero()
         size = (self.settings.channels, self.settings.height, self.settings.width)
-        for start, stop in self._parts(*self._path_part(batch), shrink=config.path_shrink):
+        for start, stop in self._parts(*self._path_part(batch), self._path_micro_batch()):
             # sample k takes the label of a picture that this process holds, whatever the number of processes
             labels = self._labels(batch, [k * batch.total // count for k in range(start, stop)])
             ws, _ = self._styles(styles, start, stop, labels)
@@ -225,7 +204,7 @@ class StyleGAN2:
         for start, stop in self._parts(batch.first, batch.first + len(batch.images)):
             reals = self._reals(batch, start, stop).requires_grad_()
             seen = self._augment(reals, augmentation, start, stop)
-            norms = r1_penalty(self.discriminator(seen, self._labels(batch, range(start, stop))), reals)
+            norms = gradient_penalty(self.discriminator(seen, self._labels(batch, range(start, stop))), reals)
             (norms.sum() * (weight * self._share(batch.total))).backward()
             norm_sum += norms.detach().sum()
         self._update("D")
@@ -265,33 +244,12 @@ class StyleGAN2:
             return self.generator.synthesis.draw_noise("none", stop - start)
         return self.generator.synthesis.draw_noise(self._noise(seed, start, stop), stop - start)
 
-    def _draw_augmentation(self, total: int, rng: torch.Generator) -> Any:
-        if self.augmentation is None:
-            return None
-        return self.augmentation.draw(total, self.augment_p, self.settings.width, self.settings.height, rng)
-
-    def _augment(self, images: torch.Tensor, draw: Any, start: int, stop: int) -> torch.Tensor:
-        if self.augmentation is None:
-            return images
-        # one layout, whatever was drawn: compiled networks would be compiled once more for another
-        return self.augmentation.apply(images, draw[start:stop]).contiguous(memory_format=torch.channels_last)
-
-    def _reals(self, batch: TrainingBatch, start: int, stop: int) -> torch.Tensor:
-        return to_input(batch.images[start - batch.first : stop - batch.first], self.device)
-
-    def _labels(self, batch: TrainingBatch, samples: range | list[int]) -> torch.Tensor | None:
-        """Labels of samples by their number in the whole batch; fakes take those of the reals, hence their shares."""
-        if batch.labels is None:
-            return None
-        return batch.labels[[sample - batch.first for sample in samples]].to(self.device)
-
-    def _parts(self, first: int, end: int, shrink: int = 1) -> Iterator[tuple[int, int]]:
-        """Micro-batches of the samples first..end - 1, in whole groups of shared noise; `shrink` makes them smaller."""
-        size = self.settings.micro_batch or end - first
-        if shrink > 1 and self.settings.micro_batch:
-            size = max(size // shrink // GROUP, 1) * GROUP
-        for start in range(first, end, max(size, 1)):
-            yield start, min(start + size, end)
+    def _path_micro_batch(self) -> int | None:
+        """Samples whose path lengths are computed at once, in whole groups of shared noise; None: all."""
+        whole = self.settings.micro_batch
+        if whole is None or self.config.path_shrink == 1:
+            return whole
+        return max(whole // self.config.path_shrink // GROUP, 1) * GROUP
 
     def _path_due(self) -> bool:
         return self.config.path_weight > 0 and self.steps % self.config.path_interval == 0
@@ -308,32 +266,10 @@ class StyleGAN2:
         count, total = self._path_count(batch), batch.total
         return -(-batch.first * count // total), -(-(batch.first + len(batch.images)) * count // total)
 
-    def _share(self, total: int) -> float:
-        """Weight of a picture's loss: its gradients are averaged over processes, which makes it 1 / total."""
-        return self.workers.world / total
-
     def _track_mean(self, w_sum: torch.Tensor, batch: TrainingBatch) -> None:
         """Move the mean of w by that of a phase's fakes, over all processes."""
         mean = self.workers.sum(w_sum) / batch.total
         self.generator.track_mean(_finite_or(mean, self.generator.w_mean)[None], self.config.w_mean_decay)
-
-    def _zero(self) -> torch.Tensor:
-        return torch.zeros((), device=self.device)
-
-    def _thaw_discriminator(self) -> None:
-        for weight in self.trained["D"]:
-            weight.requires_grad_(True)
-
-    def _update(self, name: str) -> None:
-        """Average a network's gradients over processes, mend those that are not finite, and step."""
-        gradients = [weight.grad for weight in self.trained[name] if weight.grad is not None]
-        self.workers.average(gradients)
-        largest = nn.utils.get_total_norm(gradients, float("inf"))  # NaN if any is
-        for gradient in gradients:
-            gradient.nan_to_num_(nan=0.0, posinf=GRADIENT_LIMIT, neginf=-GRADIENT_LIMIT)
-        self.optimisers[name].step()
-        self.optimisers[name].zero_grad(set_to_none=True)
-        self.mended[name] = self.mended[name] + (~torch.isfinite(largest)).to(torch.float32)
 
     def _build_optimiser(self, name: str) -> torch.optim.Adam:
         config = self.config
@@ -341,13 +277,7 @@ class StyleGAN2:
         penalised = config.path_weight > 0 if name == "G" else config.r1_gamma > 0
         interval = config.path_interval if name == "G" else config.r1_interval
         c = interval / (interval + 1) if penalised else 1.0
-        return torch.optim.Adam(
-            self.trained[name],
-            lr=rate * c,
-            betas=(config.betas[0] ** c, config.betas[1] ** c),
-            eps=1e-8,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        return self._build_adam(name, rate * c, (config.betas[0] ** c, config.betas[1] ** c))
 
 
 def _build_augmentation(config: StyleGAN2Config) -> AdaPipeline | DiffAugment | None:

@@ -4,9 +4,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,23 +14,27 @@ import torch
 
 from models.device import plain_arithmetic
 from models.training.algorithm import Algorithm, TrainingBatch, build_algorithm
+from models.training.batches import Data, RealBatches, Reals
 from models.training.board import Board
 from models.training.config import DatasetRef, TrainingConfig, differences
 from models.training.distributed import ALONE, Workers
 from models.training.ema import ExponentialMovingAverage
 from models.training.grids import Grids
+from models.training.metrics_file import record_metrics
 from models.training.networks import resolve_device
 from models.training.peak_memory import peak_memory_gb
 from models.training.run import RunError, RunFolder, find_snapshot
+from models.training.schedules import average_half_life
 from models.training.snapshot import load_state, load_weights, read_record, save_snapshot, weights_path
 from models.training.stopping import StopSignal
+from models.training.tick_means import TickMeans
 from models.training.watch import CollapseWatch, measure_spread
 
 log = logging.getLogger(__name__)
 
-Data = Callable[[int], Iterator[Any]]
-"""Batches from sample index n on, for ever: uint8 (batch, C, H, W), 0..255, or objects with such `images` and float
-`labels` (batch, labels). The same n gives the same batches. Of several processes each is given its own part."""
+Evaluate = Callable[[torch.nn.Module, int], Sequence[Mapping[str, Any]]]
+"""How good a generator is, in eval mode on its device, after so many pictures: lines for metrics.jsonl, each with a
+`name` and a `value`. It must leave the network, and every random stream of torch, as they are."""
 
 
 class DivergedError(RuntimeError):
@@ -49,6 +52,7 @@ class TrainingProgress:
     stats: Mapping[str, float]  # the tick's line in stats.jsonl
     grid: Path | None  # the newest grid of fakes
     events: tuple[str, ...] = ()  # warnings since the last tick: what a person should look at
+    metrics: Mapping[str, float] = field(default_factory=dict)  # figures of quality measured at this tick, by name
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def train(
     transfer: Path | None = None,
     workers: Workers = ALONE,
     allow_other_dataset: bool = False,
+    evaluate: Evaluate | None = None,
 ) -> TrainingResult:
     """Train from the start, or, with `resume`, from the run's newest sound snapshot if it has one.
 
@@ -82,11 +87,13 @@ def train(
 
     transfer: a run or snapshot whose weights a new run begins with, where they fit. workers: the processes that train
     together (`models.training.distributed`). allow_other_dataset: a resumed run may go on with other pictures.
+    evaluate: measures the averaged generator every `config.metrics_kimg`, in the first process; the weights are those
+    of a training without it.
 
     Raises RunError if the folder holds a run already (without `resume`), or one of another dataset or config;
     DivergedError when numbers are no longer finite; ValueError for data of another shape than the config says.
     """
-    trainer = Trainer(config, data, dataset, RunFolder(run_folder), progress, workers)
+    trainer = Trainer(config, data, dataset, RunFolder(run_folder), progress, workers, evaluate)
     try:
         trainer.begin(resume, transfer, allow_other_dataset)
         return trainer.run()
@@ -106,29 +113,28 @@ class Trainer:
         folder: RunFolder,
         progress: Callable[[TrainingProgress], None] | None = None,
         workers: Workers = ALONE,
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.config = config
-        self.data = data
         self.dataset = dataset
         self.folder = folder
         self.progress = progress
         self.workers = workers
+        self.evaluate = evaluate
         self.part = workers.part_of(config.batch)
+        self.reals = RealBatches(data, config, len(self.part))
         self.device = resolve_device(config.device)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.algorithm: Algorithm = build_algorithm(config, self.device, self.rng, workers)
         # weights that were taken over are good from the start: no ramp that forgets them
         ramp_up = config.ema_ramp_up if config.transfer is None else None
-        self.average = ExponentialMovingAverage(
-            self.algorithm.networks()["G"], config.ema_half_life_kimg * 1000, ramp_up
-        )
+        self.average = ExponentialMovingAverage(self.algorithm.networks()["G"], average_half_life(config, 0), ramp_up)
         self.watch: CollapseWatch | None = None  # begun with the first reals
         self.grids = Grids(config, folder)
         self.lock: IO[str] | None = None  # on the folder, from begin() on
         self.nimg = 0
         self.seconds = 0.0
-        self.sums: dict[str, torch.Tensor] = {}  # of the statistics since the last tick
-        self.counts: dict[str, torch.Tensor] = {}  # of the steps that gave each a finite value: some come now and then
+        self.means = TickMeans(self.device)
         self.saved: Path | None = None  # the snapshot of this very moment
         self.stats: dict[str, float] = {}  # of the last tick
 
@@ -152,7 +158,7 @@ class Trainer:
             elif self.folder.snapshot_records():
                 raise RunError(f"no snapshot of {self.folder.path} is fit to resume from: start a new run")
         self.workers.wait()  # all have looked: now the folder may change
-        reals, labels = self._read_reals()
+        reals, labels = self.reals.read_first(self.grids.cells)
         self.grids.labels = labels
         if self.watch is None or other_data:
             self.watch = CollapseWatch(measure_spread(reals))
@@ -180,7 +186,7 @@ class Trainer:
             plain_arithmetic(self.device),
             StopSignal() as stop,
             Board(self.folder.path if self.workers.leads else None, self.nimg) as board,
-            _reading(self.data(self.nimg)) as batches,
+            self.reals.read_from(self.nimg) as batches,
         ):
             while self.nimg < self.config.total_images and not self.workers.any(stop.requested, self.device):
                 self._step(batches)
@@ -201,35 +207,14 @@ class Trainer:
             stats=self.stats,
         )
 
-    def _step(self, batches: Iterator[Any]) -> None:
-        images, labels = self._next_batch(batches)
+    def _step(self, batches: Iterator[Reals]) -> None:
+        images, labels = next(batches)
         batch = TrainingBatch(images, labels, self.part.start, self.config.batch, self.nimg)
-        nothing = torch.zeros((), device=self.device)
-        for name, value in self.algorithm.step(batch, self.rng).items():
-            # one overflow, whose gradients were mended, must not spoil the mean of a tick
-            good = torch.isfinite(value)
-            self.sums[name] = self.sums.get(name, nothing) + torch.where(good, value, nothing)
-            self.counts[name] = self.counts.get(name, nothing) + good
+        self.means.add(self.algorithm.step(batch, self.rng))
+        self.average.half_life = average_half_life(self.config, self.nimg)
         self.nimg += self.config.batch
         self.saved = None
         self.average.update(self.algorithm.networks()["G"], self.config.batch, self.nimg)
-
-    def _next_batch(self, batches: Iterator[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """This process's part of the next batch: uint8 (n, C, H, W), and float32 (n, labels) where there are labels."""
-        config = self.config
-        expected = (len(self.part), config.channels, config.height, config.width)
-        given = next(batches, None)
-        if given is None:
-            raise ValueError(f"the data ended after {self.nimg} pictures: it must begin anew instead")
-        images = _to_tensor(getattr(given, "images", given))
-        if tuple(images.shape) != expected or images.dtype != torch.uint8:
-            raise ValueError(f"expected batches of uint8 {expected}, got {images.dtype} {tuple(images.shape)}")
-        if config.labels == 0:
-            return images, None
-        labels = _to_tensor(getattr(given, "labels", np.empty((len(images), 0))))
-        if tuple(labels.shape) != (len(images), config.labels):
-            raise ValueError(f"expected labels of shape {(len(images), config.labels)}, got {tuple(labels.shape)}")
-        return images, labels.float()
 
     def _tick_due(self) -> tuple[int, bool]:
         """The number of this tick, and whether one ends here: at the first batch past a multiple, and at the end."""
@@ -238,7 +223,7 @@ class Trainer:
         return tick, passed or self.nimg >= self.config.total_images
 
     def _tick(self, tick: int, sec_per_kimg: float, board: Board) -> None:
-        means = self._take_means()
+        means = self.means.take(self.workers)
         self._require_finite(means)
         assert self.watch is not None
         events = [*self.algorithm.events(), *self.watch.judge(means), *_judge_mended(means)]
@@ -259,30 +244,45 @@ class Trainer:
         if self.device.type == "cuda":
             self.stats["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
         if self.workers.leads:
-            self._report(events, sec_per_kimg, board)
+            self._report(tick, events, sec_per_kimg, board)
         if tick % self.config.snapshot_ticks == 0:
             self._save()
 
-    def _report(self, events: list[str], sec_per_kimg: float, board: Board) -> None:
-        """A line of statistics, warnings, and a word to the caller."""
+    def _report(self, tick: int, events: list[str], sec_per_kimg: float, board: Board) -> None:
+        """A line of statistics, warnings, figures of quality where they are due, and a word to the caller."""
         self.folder.append_stats(self.stats)
         board.show_stats(self.stats, self.nimg)
         for event in events:
             log.warning("after %.1f kimg: %s", self.nimg / 1000, event)
             self.folder.append_event(self.nimg, event, self.grids.newest)
+        metrics = self._measure(board) if self._metrics_due(tick) else {}
         if self.progress is not None:
             total, grid = self.config.total_images, self.grids.newest
             self.progress(
-                TrainingProgress(self.nimg, total, self.seconds, sec_per_kimg, self.stats, grid, tuple(events))
+                TrainingProgress(self.nimg, total, self.seconds, sec_per_kimg, self.stats, grid, tuple(events), metrics)
             )
 
-    def _take_means(self) -> dict[str, float]:
-        """The statistics since the last tick, over all processes; begins them anew."""
-        values = [total / self.counts[name] for name, total in self.sums.items()]  # NaN: no finite value at all
-        self.workers.average(values)
-        means = {name: value.item() for name, value in zip(self.sums, values, strict=True)}
-        self.sums, self.counts = {}, {}
-        return means
+    def _metrics_due(self, tick: int) -> bool:
+        """Whether this tick is the first one past a multiple of metrics_kimg, or the last: the same after a resume."""
+        if self.evaluate is None or not self.config.metrics_kimg:
+            return False
+        every, batch = max(round(self.config.metrics_kimg * 1000), 1), self.config.batch
+        before = -(-(tick - 1) * self.config.tick_images // batch) * batch  # pictures seen at the tick before
+        return self.nimg // every > before // every or self.nimg >= self.config.total_images
+
+    def _measure(self, board: Board) -> dict[str, float]:
+        """Figures of quality of the averaged generator, by name; written before they are returned."""
+        assert self.evaluate is not None
+        started = time.perf_counter()
+        log.info("measuring the quality after %.1f kimg", self.nimg / 1000)
+        self.algorithm.settle_average(self.average.network)
+        lines = self.evaluate(self.average.network, self.nimg)
+        record_metrics(self.folder.path, lines)
+        metrics = {str(line["name"]): float(line["value"]) for line in lines}
+        board.show_stats({f"metrics/{name}": value for name, value in metrics.items()}, self.nimg)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        log.info("measured in %.1f s: %s", time.perf_counter() - started, said)
+        return metrics
 
     def _require_finite(self, means: Mapping[str, float]) -> None:
         """Raise DivergedError unless the statistics and all weights are finite."""
@@ -298,17 +298,6 @@ class Trainer:
                 f"training diverged at {self.nimg / 1000:.1f} kimg: {', '.join(broken[:5])} not finite; {kept}. "
                 "Start a new run with a lower learning rate or a larger batch."
             )
-
-    def _read_reals(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The first samples, as many as a grid shows: uint8 (N, H, W, C), and their labels, float32 (N, labels)."""
-        images: list[np.ndarray] = []
-        labels: list[np.ndarray] = []
-        with _reading(self.data(0)) as batches:
-            while len(images) < self.grids.cells:
-                some, theirs = self._next_batch(batches)
-                images += list(some.permute(0, 2, 3, 1).cpu().numpy())
-                labels += [] if theirs is None else list(theirs.cpu().numpy())
-        return np.stack(images[: self.grids.cells]), np.stack(labels[: self.grids.cells]) if labels else None
 
     def _show_fakes(self) -> tuple[np.ndarray, list[str]]:
         """Write the grid of this moment. Returns it, uint8 (H, W, C), and what the watch says of it."""
@@ -328,8 +317,7 @@ class Trainer:
                 "algorithm": self.algorithm.state_dict(),
                 "rng": self.rng.get_state(),
                 "seconds": self.seconds,
-                "sums": self.sums,
-                "counts": self.counts,
+                **self.means.state_dict(),
                 "watch": self.watch.state_dict(),
             }
             try:
@@ -357,12 +345,7 @@ class Trainer:
         self.algorithm.load_state_dict(state["algorithm"])
         self.rng.set_state(state["rng"])
         self.seconds = state["seconds"]
-        self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
-        # before, every statistic came with every step, and one number did
-        counts = state["counts"] if "counts" in state else dict.fromkeys(self.sums, state["steps"])
-        self.counts = {
-            name: torch.as_tensor(count, dtype=torch.float32, device=self.device) for name, count in counts.items()
-        }
+        self.means.load_state_dict(state)
         if "watch" in state:  # snapshots of before there was one go on as well
             self.watch = CollapseWatch(0.0)
             self.watch.load_state_dict(state["watch"])
@@ -414,18 +397,3 @@ def _judge_mended(means: Mapping[str, float]) -> list[str]:
     if share < 0.1:  # a step now and then is what half precision costs
         return []
     return [f"gradients were not finite in {share:.0%} of the steps: use a lower learning rate, or precision=float32"]
-
-
-def _to_tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
-    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
-
-
-@contextmanager
-def _reading(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Close the reader at the end, whatever happens: one that reads ahead has threads and pictures of its own."""
-    try:
-        yield batches
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()

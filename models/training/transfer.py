@@ -13,7 +13,7 @@ from torch import nn
 
 from models.training.atomic import sha256
 from models.training.run import find_snapshot
-from models.training.snapshot import load_weights, read_record, weights_path
+from models.training.snapshot import list_networks, load_weights, read_record, weights_path
 
 NAMED = 6  # tensors that a line of the report names before it only counts
 
@@ -36,6 +36,8 @@ class NetworkTransfer:
 
     def line(self) -> str:
         """For people."""
+        if not (self.taken or self.reshaped or self.unused):
+            return f"{self.network}: the snapshot holds none, so it begins anew"
         share = self.values_taken / max(self.values, 1)
         tensors = len(self.taken) + len(self.reshaped) + len(self.missing)
         text = f"{self.network}: {len(self.taken)} of {tensors} tensors taken over ({share:.0%} of the weights)"
@@ -74,14 +76,15 @@ def transfer_weights(weights: Path, networks: Mapping[str, nn.Module]) -> Transf
     """Copy the tensors of a snapshot's `.safetensors` into networks, by their prefix there ("G", "D", "G_ema").
 
     Weights alone: optimisers, counters and augmentation begin anew. Nothing is changed unless all networks can take
-    something over. Raises TransferError when one can take over none of its weights, SnapshotError for an unreadable
-    file or one without a network.
+    something over. A snapshot without D, as an imported one may be, leaves D as it is. Raises TransferError when a
+    network can take over none of its weights, SnapshotError for an unreadable file or one without a generator.
     """
-    found = {name: load_weights(weights, name) for name in networks}
+    held = list_networks(weights)
+    found = {name: load_weights(weights, name) if name != "D" or "D" in held else {} for name in networks}
     report = TransferReport(tuple(_compare(name, network, found[name]) for name, network in networks.items()))
     for part in report.networks:
         matrices = {name for name, weight in networks[part.network].named_parameters() if weight.dim() > 1}
-        if matrices.isdisjoint(part.taken):  # scalars and buffers fit by chance
+        if found[part.network] and matrices.isdisjoint(part.taken):  # scalars and buffers fit by chance
             raise TransferError(
                 f"no weights of {part.network} in {weights.name} have the name and the shape of the new training's: "
                 "start from a run of the same algorithm with the same channel_base, channel_max, z_dim and w_dim"

@@ -18,6 +18,9 @@ SIDE = 16  # pixels that distances are taken at: layout and colour count, strand
 FALL = 0.5  # of the highest diversity so far, at most 1: below, the pictures have become alike
 ENOUGH = 0.3  # diversity that must have been reached before: a generator begins with pictures that are all alike
 CERTAIN = 0.95  # D's mean sign on reals and, negated, on fakes: above in both, D is never wrong
+# The same of the sign of D(real) - D(fake): where D is right about 97.5 % of each kind, which is what CERTAIN means, it
+# is about 99.7 % of all pairs (two normal distributions of equal spread).
+CERTAIN_PAIRS = 0.994
 PATIENCE = 3  # looks in a row
 
 
@@ -67,16 +70,24 @@ class CollapseWatch:
         ]
 
     def judge(self, stats: Mapping[str, float]) -> list[str]:
-        """Warnings after a tick's statistics, where the algorithm has D's mean signs (sign_D_real, sign_D_fake)."""
-        real, fake = stats.get("sign_D_real"), stats.get("sign_D_fake")
-        if real is None or fake is None:
+        """Warnings after a tick's statistics, where the algorithm has D's mean signs.
+
+        Those are sign_D_real and sign_D_fake, or, of a D that was trained in differences only and whose logits have no
+        zero, sign_D_pair: of a real's logit minus a fake's.
+        """
+        real, fake, pair = (stats.get(f"sign_D_{kind}") for kind in ("real", "fake", "pair"))
+        if pair is not None:
+            certain, seen = pair > CERTAIN_PAIRS, f"mean sign {pair:.3f} on real minus fake"
+        elif real is not None and fake is not None:
+            certain, seen = min(real, -fake) > CERTAIN, f"mean sign {real:.2f} on reals, {fake:.2f} on fakes"
+        else:
             return []
-        self._certain = self._certain + 1 if min(real, -fake) > CERTAIN else 0
+        self._certain = self._certain + 1 if certain else 0
         if self._certain != PATIENCE:
             return []
         return [
-            f"D is certain of everything (mean sign {real:.2f} on reals, {fake:.2f} on fakes): it has learned the "
-            "reals by heart, and G learns nothing more. Use augmentation, more pictures, or a larger r1_gamma"
+            f"D is certain of everything ({seen}): it has learned the reals by heart, and G learns nothing more. "
+            "Use augmentation, more pictures, or a larger r1_gamma"
         ]
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,11 +14,27 @@ import pytest
 
 import flows.cli.app
 
-HEAVY = ("torch", "cv2", "prefect", "fiftyone", "pandas", "pyarrow", "numpy", "av", "animeface")
+HEAVY = (
+    "torch",
+    "cv2",
+    "prefect",
+    "fiftyone",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "av",
+    "animeface",
+    "h5py",
+    "onnx",
+    "httpx",
+)
 LOOK = """
 import contextlib, io, sys
 from flows.cli import main
-for arguments in ("--help", "curate --help", "train --help", "versions show --help", "doctor -h"):
+for arguments in (
+    "--help", "curate --help", "train --help", "versions show --help", "doctor -h", "models import --help",
+    "models export --help", "metrics --help",
+):
     sys.argv = ["kaobako", *arguments.split()]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
         main()

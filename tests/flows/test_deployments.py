@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from flows.deployments import close_lost_runs, make_deployments
+import flows.deployments
+from flows.deployments import close_lost_runs, make_deployments, serve_all
 from flows.recipe import Recipe, load_recipe, make_recipe
 from tasks.train import TrainParams
 
 PROJECT = Path(__file__).parents[2]
-NAMES = {"curate/full-rebuild", "curate/nightly", "train/on-demand", "sample/on-demand"}
+NAMES = {"curate/full-rebuild", "curate/nightly", "train/on-demand", "sample/on-demand", "metrics/on-demand"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_its_recipe_is_the_shipped_one(lasting: dict[str, Any]) -> None:
 
 
 @pytest.mark.prefect
-def test_deploying_makes_all_four_and_starts_nothing(served: Any, tmp_path: Path) -> None:
+def test_deploying_makes_all_of_them_and_starts_nothing(served: Any, tmp_path: Path) -> None:
     """The real command on a real server; names are changed, so that the served deployments stay as they are."""
     text = (PROJECT / "prefect.yaml").read_text(encoding="utf-8")
     settings = tmp_path / "prefect.yaml"
@@ -135,6 +136,35 @@ def test_a_run_that_was_cut_off_does_not_block_the_next_one(prefect_api: Any) ->
         assert state == "Pending"
         assert close_lost_runs() == [following.name]
         assert close_lost_runs() == []
+
+
+@pytest.mark.prefect
+def test_the_address_is_said_once_all_deployments_are_there(
+    prefect_api: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The UI asks for deployments once: a page that is opened before them stays empty."""
+    from prefect.client.orchestration import get_client
+
+    made = make_deployments(tmp_path, Recipe())
+    for deployment in made:  # the session's own ones stay as they are
+        deployment.name = f"mine-{deployment.name}"
+    names = {f"{deployment.flow_name}/{deployment.name}" for deployment in made}
+    steps: list[str] = []
+
+    def look() -> None:
+        with get_client(sync_client=True) as client:
+            there = [client.read_deployment_by_name(name).id for name in names]  # raises where one is missing
+            for deployment in there:
+                client.delete_deployment(deployment)
+        steps.append("said")
+
+    async def start(runner: Any) -> None:
+        steps.append("served")
+
+    monkeypatch.setattr(flows.deployments, "make_deployments", lambda store, recipe: made)
+    monkeypatch.setattr(flows.deployments.Runner, "start", start)
+    serve_all(tmp_path, Recipe(), look)
+    assert steps == ["said", "served"]
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

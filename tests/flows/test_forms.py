@@ -10,13 +10,15 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from flows.curate import curate
+from flows.metrics import metrics
 from flows.recipe import Recipe
 from flows.sample import sample
 from flows.train import train
+from tasks.metrics import MetricsParams
 from tasks.sample import SampleParams
 from tasks.train import TrainParams
 
-FLOWS = {flow.name: flow for flow in (curate, train, sample)}
+FLOWS = {flow.name: flow for flow in (curate, train, sample, metrics)}
 
 
 def schema_of(flow: Flow[..., Any]) -> dict[str, Any]:
@@ -48,7 +50,12 @@ def test_every_field_has_a_default_and_a_description(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameter", "model"),
-    [("curate", "recipe", Recipe()), ("train", "params", TrainParams()), ("sample", "params", SampleParams())],
+    [
+        ("curate", "recipe", Recipe()),
+        ("train", "params", TrainParams()),
+        ("sample", "params", SampleParams()),
+        ("metrics", "params", MetricsParams()),
+    ],
 )
 def test_the_whole_model_is_the_default(name: str, parameter: str, model: Any) -> None:
     assert schema_of(FLOWS[name])["properties"][parameter]["default"] == model.model_dump(mode="json")

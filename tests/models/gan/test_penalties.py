@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.gan.penalties import path_lengths, path_penalty, r1_penalty
+from models.gan.penalties import gradient_penalty, path_lengths, path_penalty
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def test_r1_of_a_quadratic_discriminator_is_known(rng: torch.Generator) -> None:
     curvature = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     logits = (curvature / 2 * reals.square() + slope * reals).sum(dim=(1, 2, 3))
 
-    penalty = r1_penalty(logits, reals)
+    penalty = gradient_penalty(logits, reals)
 
     gradient = 0.7 * reals.detach() + slope
     assert penalty.shape == (3,)
@@ -32,7 +32,7 @@ def test_r1_of_a_quadratic_discriminator_is_known(rng: torch.Generator) -> None:
 def test_r1_sees_each_picture_alone(rng: torch.Generator) -> None:
     reals = torch.randn(4, 1, 3, 3, generator=rng).requires_grad_()
     logits = reals.pow(3).sum(dim=(1, 2, 3)) * torch.tensor([1.0, 0.0, 2.0, -1.0])
-    penalty = r1_penalty(logits, reals)
+    penalty = gradient_penalty(logits, reals)
     assert penalty[1] == 0
     expected = (3 * reals.detach()[2].square() * 2).square().sum()
     torch.testing.assert_close(penalty[2].detach(), expected)

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,17 +34,19 @@ for _ in range(2):
 print(peak_memory_gb() - before)
 """
 
+EVERY_PHASE = {"path_interval": 1, "r1_interval": 1, "augment": "none"}
+
 
 @pytest.fixture
 def small() -> TrainingConfig:
     """16 px with every phase in every step."""
-    algorithm = {"path_interval": 1, "r1_interval": 1, "augment": "none"}
-    return resolve_preset("stylegan2-demo", {"resolution": 16, "batch": 32, "device": "cpu", "algorithm": algorithm})
+    return resolve_preset("stylegan2-demo", {"resolution": 16, "batch": 32, "device": "cpu", "algorithm": EVERY_PHASE})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the heap is another elsewhere")
-def test_the_estimate_is_near_the_peak_of_a_training(small: TrainingConfig) -> None:
-    larger = small.model_copy(update={"resolution": 32})
+@pytest.mark.parametrize(("preset", "changes"), [("stylegan2-demo", EVERY_PHASE), ("r3gan-demo", {"augment": "none"})])
+def test_the_estimate_is_near_the_peak_of_a_training(preset: str, changes: dict[str, Any]) -> None:
+    larger = resolve_preset(preset, {"batch": 32, "device": "cpu", "algorithm": changes})  # 32 px
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, larger.model_dump_json()],
         cwd=ROOT,

@@ -12,7 +12,8 @@ import torch
 from models.training.algorithm import TrainingBatch
 from models.training.config import DCGANConfig, StyleGAN2Config, TrainingConfig
 from models.training.distributed import ALONE, Workers
-from models.training.stylegan2 import GRADIENT_LIMIT, StyleGAN2
+from models.training.stylegan2 import StyleGAN2
+from models.training.updates import GRADIENT_LIMIT
 
 CPU = torch.device("cpu")
 SMALL = StyleGAN2Config(

@@ -54,6 +54,14 @@ def test_a_certain_discriminator_is_said_after_some_ticks_in_a_row() -> None:
     assert watch.judge({"loss": 1.0}) == []
 
 
+def test_a_discriminator_of_pairs_is_judged_by_pairs() -> None:
+    """Its logits have no zero: both kinds may be far above it."""
+    watch = CollapseWatch(1.0)
+    said = [watch.judge({"sign_D_pair": pair, "logit_real": 80.0}) for pair in (0.98, 0.999, 0.97, 0.998, 1.0, 0.995)]
+    assert [len(warnings) for warnings in said] == [0, 0, 0, 0, 0, 1]
+    assert "0.995 on real minus fake" in said[-1][0]
+
+
 def test_a_resumed_watch_says_what_an_undisturbed_one_would() -> None:
     first = CollapseWatch(measure_spread(noise(16, 40)))
     first.look(noise(16, 40))
