@@ -1,11 +1,15 @@
 """Two trainers for the same time on the same pictures: sec/kimg, grids, and KID as it falls.
 
-    python benchmarks/trainers.py --data FOLDER --device cuda --minutes 8 --out OUT     # r3gan-64 and stylegan2-ada
+    python benchmarks/trainers.py --data FOLDER --device cuda --minutes 8 --kimg 200 --out OUT  # at 64 px
     python benchmarks/trainers.py --data FOLDER --device cpu --minutes 10 --out OUT \\
         --presets r3gan-demo stylegan2-demo --resolution 32 --fakes 1000
 
 Needs torch, numpy, opencv, pillow, safetensors and pydantic alone, and the weights of the metric's network:
 `kaobako weights fetch hed-vgg4 --folder W` elsewhere, then KAOBAKO_WEIGHTS=W here.
+
+The contenders are r3gan-64 and stylegan2-ada unless --presets says otherwise. R3GAN's augmentation and the average of
+its weights grow along a schedule as long as its training: give --kimg what it can see in --minutes (--minutes 1 tells
+its s/kimg), or the comparison is unfair to it.
 
 The contenders take turns, so that other work on the machine meets both alike; the clock of each runs during its own
 steps only. After every turn: a grid of the averaged generator, and its KID (x 1000, with its standard error) against
@@ -135,7 +139,7 @@ def draw_curves(contenders: Sequence[Contender], floor: Estimate, path: Path) ->
         kid, error = ([point[name] * 1e3 for point in contender.curve] for name in ("kid", "error"))
         axes.errorbar(minutes, kid, error, marker="o", capsize=3, label=contender.preset)
     axes.axhline(max(floor.value, 0.0) * 1e3, linestyle=":", color="grey", label="reals against reals")
-    axes.set(xlabel="minutes", ylabel="KID x 1000, hed-vgg4", yscale="log")
+    axes.set(xlabel="minutes", ylabel="KID x 1000, hed-vgg4", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=110)
 
@@ -150,11 +154,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="of each contender")
     parser.add_argument("--turns", type=int, default=8, help="how often KID is taken")
     parser.add_argument("--fakes", type=int, default=2000)
-    parser.add_argument("--micro-batch", type=int, help="where memory is short")
+    parser.add_argument("--kimg", type=float, help="length that R3GAN's schedules are laid out for")
+    parser.add_argument("--micro-batch", type=int, help="of both: larger than the presets' is faster on a large GPU")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    changes = {} if arguments.micro_batch is None else {"micro_batch": arguments.micro_batch}
+    given = {"kimg": arguments.kimg, "micro_batch": arguments.micro_batch}
+    changes = {name: value for name, value in given.items() if value is not None}
     contenders = [enter(preset, arguments.resolution, device, changes) for preset in arguments.presets]
 
     pictures = read_pictures(arguments.data, arguments.resolution)

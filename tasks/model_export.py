@@ -5,9 +5,12 @@ The folder appears at its place by one rename, complete, with `kaobako.json` tha
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,9 +21,10 @@ import torch
 
 from datasets.errors import StoreError
 from models.gan.pictures import to_uint8, write_png
-from models.interchange.imported_run import ORIGIN_FILE
+from models.interchange.imported_run import read_origin
 from models.interchange.model_card import CARD, UNKNOWN, CardFile, ModelFacts, check_licence, write_model_card
 from models.interchange.onnx_export import LIMIT, OnnxCheck, check_onnx, export_onnx, load_in_float32, paint_with_torch
+from models.interchange.own_export import is_own_export
 from models.interchange.stylegan2_export import LayoutError, Network, check_layout, write_network
 from models.sampling.generator import LoadedGenerator
 from models.sampling.layout import cell_size, fit_cell, lay_grid
@@ -36,6 +40,7 @@ RECORD = "kaobako.json"
 KIND = "model export"
 SAMPLES = "samples.png"
 ONNX = "generator.onnx"
+OLD = "old"  # where an older export lies while the new one takes its name
 SEEDS = range(16)  # compared and shown
 COLUMNS = 4
 CELL = 256  # pixels of the longer side of a picture among the samples, at most
@@ -104,21 +109,27 @@ def export_model(source: Path, out: Path, wish: ModelExport = ModelExport(), hea
     tell = hear or (lambda what: None)
     plan = _plan(source, wish)
     out = out.expanduser().resolve()
+    _bring_back(out)
     check_place(out)
-    staging = out.parent / f".{out.name}.partial"
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed export left
-    staging.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=_rooms_of(out), dir=out.parent))
+    staging = room / "new"
     try:
+        staging.mkdir()  # not the room itself, which is for its owner alone
         made = _write(plan, staging, tell)
         check_place(out)
-        _move(staging, out)
+        _move(staging, out, room / OLD)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):
+            room.rmdir()  # unless the older export is still there
     return ExportedModel(out, plan.record.nimg, *made)
 
 
 def _plan(source: Path, wish: ModelExport) -> _Plan:
     check_licence(wish.licence)
+    if is_own_export(source) or (source.is_file() and source.suffix not in (".json", ".safetensors")):
+        raise StoreError(f"{source} is no run of ours: import it first, kaobako models import {source} --out RUN")
     path = find_snapshot(source)
     record = read_record(path)
     formats = list(dict.fromkeys(wish.formats)) or _find_formats(record.config)
@@ -157,17 +168,22 @@ def check_place(out: Path) -> None:
     names = {path.name for path in out.iterdir()}
     if not names:
         return
-    try:
-        said = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        ours: dict[str, str] = dict(said["files"]) if said["kind"] == KIND else {}
-    except (OSError, ValueError, TypeError, KeyError):
-        ours = {}
+    ours = _read_digests(out)
     others = sorted(names - set(ours) - {RECORD}) if ours else sorted(names)
     if others:
         raise StoreError(f"{out} holds other files ({', '.join(others[:5])}): choose a new folder")
     changed = sorted(name for name in names - {RECORD} if sha256(out / name) != ours[name])
     if changed:
         raise StoreError(f"{changed[0]} was changed since it was exported to {out}: keep it, and choose a new folder")
+
+
+def _read_digests(folder: Path) -> dict[str, str]:
+    """The files of an export by their SHA-256 then; empty for a folder that is none."""
+    try:
+        said = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return dict(said["files"]) if said["kind"] == KIND else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _write(plan: _Plan, folder: Path, tell: Hear) -> tuple[list[CardFile], OnnxCheck | None]:
@@ -238,7 +254,7 @@ def _collect_facts(
         psi=generator.default_psi if generator.has_styles else None,
         seeds=SEEDS,
         metrics=[line for line in read_metrics(plan.home) if _measures(line, record.nimg, digest)],
-        origin=_read_origin(plan.home),
+        origin=_choose_origin(read_origin(plan.home)),
         check=""
         if check is None
         else f"{check.runtime} differs from torch by at most {check.largest:.1e} on {check.pictures} pictures in -1..1",
@@ -247,27 +263,20 @@ def _collect_facts(
 
 
 def _measures(line: Mapping[str, Any], nimg: int, digest: str) -> bool:
-    """Whether a line of metrics.jsonl is about the averaged weights of this snapshot.
+    """Whether a line of metrics.jsonl is about the averaged weights of this snapshot, as they were trained: of psi 1.
 
     A training that measures has not written them yet: it says after how many pictures it did.
     """
     measured = line.get("weights_sha256")
     same = measured == digest if measured else line.get("nimg") == nimg
-    return same and line.get("ema") is True
+    return same and line.get("ema") is True and line.get("psi", 1.0) == 1
 
 
-def _read_origin(home: Path) -> dict[str, Any] | None:
-    """Where an imported run's networks come from; None for one that was trained here."""
-    path = home / ORIGIN_FILE
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _choose_origin(origin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the card tells of it."""
+    if origin is None:
         return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read where the imported weights come from, {path}: {error}") from error
-    if not isinstance(said, dict):
-        raise StoreError(f"{path} does not say where the imported weights come from: import them again")
-    return {key: said[key] for key in ("file", "sha256", "kind", "licence") if said.get(key)}
+    return {key: origin[key] for key in ("file", "sha256", "kind", "licence") if origin.get(key)}
 
 
 def _write_record(plan: _Plan, folder: Path, digest: str, check: OnnxCheck | None) -> None:
@@ -285,11 +294,29 @@ def _write_record(plan: _Plan, folder: Path, digest: str, check: OnnxCheck | Non
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
-def _move(staging: Path, out: Path) -> None:
-    """Give the finished folder its name. An older export goes when the new one is there."""
-    old = out.parent / f".{out.name}.old"
-    shutil.rmtree(old, ignore_errors=True)
+def _move(staging: Path, out: Path, old: Path) -> None:
+    """Give the finished folder its name. An older export lies in `old` meanwhile, and goes at the end."""
     if out.exists():
         out.rename(old)
-    staging.rename(out)
+    try:
+        staging.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _rooms_of(out: Path) -> str:
+    """How the names of the folders begin in which exports to `out` are made, beside it."""
+    return f".{out.name}.partial-"
+
+
+def _bring_back(out: Path) -> None:
+    """Give an older export its name again if the one that was to replace it was killed between taking and giving it."""
+    if out.exists():
+        return
+    kept = [room / OLD for room in out.parent.glob(f"{glob.escape(_rooms_of(out))}*") if _read_digests(room / OLD)]
+    if kept:
+        newest = max(kept, key=lambda old: (old / RECORD).stat().st_mtime)
+        newest.rename(out)

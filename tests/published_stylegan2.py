@@ -34,6 +34,7 @@ class PublishedWriter:
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker  # a file that appears if source text of a snapshot is ever run
+        self.protocol = 4  # of the pickles
         self.source = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
 
     def module(
@@ -186,7 +187,7 @@ class PublishedWriter:
         fakes = {"dnnlib": ModuleType("dnnlib"), "torch_utils": ModuleType("torch_utils")}
         fakes |= {"dnnlib.util": util, "torch_utils.persistence": persistence}
         with patch.dict(sys.modules, fakes):
-            path.write_bytes(pickle.dumps(content, protocol=4))
+            path.write_bytes(pickle.dumps(content, self.protocol))
         return path
 
     def snapshot(self, path: Path, **networks: PersistentModule) -> Path:

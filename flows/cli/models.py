@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.model_export import export
-from flows.cli.options import JsonOption, StoreOption, print_json, print_table
+from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from models.interchange.description import ModelDescription
     from models.training.config import TrainingConfig
 
 _OF_PRESETS = ("mapping_layers", "channel_base")  # settings that presets choose, whatever the default is
 _COLOUR = 3  # channels
+_OF_FILES = (".pkl", ".pickle", ".pt", ".pth", ".safetensors", ".json")  # what is so called is no run's id
 
 app = typer.Typer(help="Networks from elsewhere, and ours for use elsewhere.", no_args_is_help=True)
 app.command("export")(export)
@@ -24,7 +27,10 @@ app.command("export")(export)
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A StyleGAN2 .pkl (StyleGAN2-ADA, StyleGAN3) or .pt (rosinality).")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A StyleGAN2 .pkl (StyleGAN2-ADA, StyleGAN3) or .pt (rosinality), or what `export` wrote."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the new run.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +43,15 @@ def import_file(
 
     from models.interchange.imported_run import import_model
 
-    run = import_model(file.expanduser(), out.expanduser())
+    with progress_bars() as bars:
+        rows: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = bars.add_task(what, total=total)
+            bars.update(rows[what], completed=done)
+
+        run = import_model(file.expanduser(), out.expanduser(), show)
     origin, config = run.origin, run.config
     if as_json:
         said = {"run": run.folder.as_posix(), "snapshot": run.snapshot.as_posix(), "grid": run.grid.as_posix()}
@@ -65,7 +79,9 @@ def network_options(config: TrainingConfig) -> list[str]:
 
 @app.command("show")
 def show(
-    model: Annotated[str, typer.Argument(metavar="FILE|RUN|SNAPSHOT", help="A model file, or a run or snapshot.")],
+    model: Annotated[
+        str, typer.Argument(metavar="FILE|RUN|SNAPSHOT|EXPORT", help="A model file, a run or snapshot, or an export.")
+    ],
     store: StoreOption,
     tensors: Annotated[bool, typer.Option("--tensors", help="List all tensors with their shapes.")] = False,
     as_json: JsonOption = False,
@@ -74,11 +90,14 @@ def show(
 
     Ends with 1 for a file that cannot be imported.
     """
+    from datasets.errors import StoreError
     from datasets.store import Store
     from models.interchange.description import describe_model
     from tasks.sample import find_run
 
     path = Path(model).expanduser()
+    if not path.exists() and path.suffix in _OF_FILES:
+        raise StoreError(f"there is no file or run {model}")
     found = describe_model(path if path.exists() else find_run(Store(store), model))
     if as_json:
         print_json(found.as_json())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from models.interchange.imported_run import KINDS, ORIGIN_FILE
+from models.interchange.imported_model import ImportedModel
+from models.interchange.imported_run import KINDS, OWN_KIND, read_origin
 from models.interchange.inert_file import InertFile, read_inert
 from models.interchange.inert_pickle import ModelFileError, Record, plain
+from models.interchange.own_export import is_own_export, read_own_export
 from models.interchange.published_networks import read_network, read_training_set
 from models.interchange.rosinality import KEYS, import_rosinality
 from models.interchange.stylegan2_import import import_published
@@ -59,11 +60,13 @@ class ModelDescription:
 
 
 def describe_model(path: Path) -> ModelDescription:
-    """A run folder, a snapshot (`.json` or `.safetensors`) or a file of others; nothing in it is run.
+    """A run folder, a snapshot (`.json` or `.safetensors`), an export, or a file of others; nothing in it is run.
 
     Raises ModelFileError for a file that is missing or too large, RunError or SnapshotError for a run or snapshot
     that cannot be read.
     """
+    if is_own_export(path):
+        return _describe_export(path)
     if path.is_dir() or path.suffix in (".json", ".safetensors"):
         return _describe_snapshot(find_snapshot(path))
     return _describe_file(read_inert(path))
@@ -76,9 +79,9 @@ def _describe_snapshot(path: Path) -> ModelDescription:
         networks.append(_describe_tensors(name, record.config.algorithm.name, load_weights(weights, name)))
     config = record.config.model_dump(mode="json")
     about: dict[str, Any] = {"dataset": asdict(record.dataset), "nimg": record.nimg}
-    origin = path.absolute().parent.parent / ORIGIN_FILE
-    if origin.is_file():
-        about["origin"] = json.loads(origin.read_text(encoding="utf-8"))
+    origin = read_origin(path.absolute().parent.parent)
+    if origin is not None:
+        about["origin"] = origin
     return ModelDescription(
         path=str(path),
         kind="snapshot of Kaobako",
@@ -90,16 +93,37 @@ def _describe_snapshot(path: Path) -> ModelDescription:
     )
 
 
-def _describe_file(file: InertFile) -> ModelDescription:
-    problem, settings, notes = None, {}, []
+def _try(build: Callable[[], ImportedModel]) -> tuple[str | None, dict[str, Any], list[str]]:
+    """Why there is no model, its settings, and what a person should know."""
     try:
-        model = (import_rosinality if file.kind == "torch" else import_published)(file)
-        config = model.config.model_dump(mode="json")
-        known = {**config["algorithm"], **config}
-        settings = {key: known[key] for key in OF_NETWORKS if known[key] is not None or key == "conv_clamp"}
-        notes = model.notes
+        model = build()
     except ModelFileError as error:
-        problem = str(error)
+        return str(error), {}, []
+    config = model.config.model_dump(mode="json")
+    known = {**config["algorithm"], **config}
+    settings = {key: known[key] for key in OF_NETWORKS if known[key] is not None or key == "conv_clamp"}
+    return None, settings, model.notes
+
+
+def _describe_export(path: Path) -> ModelDescription:
+    export = read_own_export(path)
+    problem, settings, notes = _try(export.build)
+    networks = [_describe_tensors(name, found.record.name, found.tensors) for name, found in export.networks.items()]
+    return ModelDescription(
+        path=str(path),
+        kind=OWN_KIND,
+        bytes=export.size,
+        sha256=export.sha256,
+        networks=networks,
+        settings=settings,
+        about=export.training_set,
+        problem=problem,
+        notes=notes,
+    )
+
+
+def _describe_file(file: InertFile) -> ModelDescription:
+    problem, settings, notes = _try(lambda: (import_rosinality if file.kind == "torch" else import_published)(file))
     content = file.content if isinstance(file.content, dict) else {}
     return ModelDescription(
         path=str(file.path),

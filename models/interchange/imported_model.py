@@ -12,14 +12,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.gan.latents import draw_latents
+from models.gan.levels import plan_levels
 from models.gan.stylegan2 import Generator
-from models.gan.stylegan2.levels import plan_levels
 from models.interchange.inert_pickle import ModelFileError, plain
+from models.interchange.labels import take_turns
 from models.training.config import StyleGAN2Config, TrainingConfig
 from models.training.networks import build_discriminator, build_generator
 
 MEAN_SEEDS = 10_000  # whose styles' mean replaces one that a file lacks
+MEAN_BATCH = 500  # of them at once
 SMALLEST, LARGEST = 16, 4096  # pixels of a side
+MAX_WIDTHS = {"z_dim": 16_384, "w_dim": 16_384, "c_dim": 32_768}  # far beyond any known: a tiny file could claim more
 SHOWN = 6  # names in a message
 
 Settings = dict[str, Any]
@@ -51,6 +54,9 @@ def fit_widths(name: str, sides: list[int], widths: list[int]) -> tuple[int, int
 
 def build_config(generator: Settings, discriminator: Settings | None, mirrored: bool) -> TrainingConfig:
     """The config of such networks. Raises ModelFileError for one that ours cannot have."""
+    for key, most in MAX_WIDTHS.items():
+        if generator[key] > most:
+            raise ModelFileError(f"{key} is {generator[key]:,}: networks of more than {most:,} are not imported")
     d = discriminator or {}
     widths = {key: generator[key] for key in ("channel_base", "channel_max")}
     try:
@@ -132,7 +138,13 @@ def complete_generators(networks: dict[str, nn.Module], with_mean: bool) -> list
 @torch.inference_mode()
 def estimate_mean_style(generator: Generator) -> Tensor:
     """The mean of w over seeds 0 to MEAN_SEEDS - 1, float32 (w_dim,); classes take turns where there are labels."""
-    latents = torch.from_numpy(draw_latents(range(MEAN_SEEDS), generator.z_dim))
-    classes = torch.eye(generator.c_dim)[torch.arange(MEAN_SEEDS) % generator.c_dim] if generator.c_dim else None
-    mean: Tensor = generator.mapping(latents, classes).double().mean(dim=0).float()
-    return mean
+    total = torch.zeros_like(generator.w_mean, dtype=torch.float64)
+    for start in range(0, MEAN_SEEDS, MEAN_BATCH):
+        seeds = range(start, min(start + MEAN_BATCH, MEAN_SEEDS))
+        total += generator.mapping(*_draw_inputs(generator, seeds)).double().sum(dim=0)
+    return (total / MEAN_SEEDS).float()
+
+
+def _draw_inputs(generator: Generator, seeds: range) -> tuple[Tensor, Tensor | None]:
+    latents = torch.from_numpy(draw_latents(seeds, generator.z_dim))
+    return latents, torch.from_numpy(take_turns(seeds, generator.c_dim)) if generator.c_dim else None

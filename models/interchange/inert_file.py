@@ -14,15 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from models.interchange.inert_pickle import DAMAGED, BoundedReader, Budget, InertMachine, ModelFileError, plain
-from models.interchange.inert_values import STATE_DICT_NAMES, Storages, published_names, read_old_torch
+from models.interchange.inert_pickle import (
+    DAMAGED,
+    MAX_REFUSED,
+    BoundedReader,
+    Budget,
+    InertMachine,
+    ModelFileError,
+    plain,
+)
+from models.interchange.inert_values import Storages, published_names, read_old_torch, state_dict_names
 from models.training.atomic import sha256
 
 MAX_FILE_BYTES = 4 << 30  # the extended model for anime, the largest known, has 1.05 GB
 MAX_STRUCTURE_BYTES = 64 << 20  # the pickle in a .pt, which describes the tensors; 1 MB is much
-MAX_MEMBERS = 100_000  # of a .pt, a storage each
+MAX_MEMBERS = 20_000  # of a .pt, a storage each; g, g_ema, d and their optimisers are about 1,000
 NAMES_SHOWN = 8  # in a message
 
+_PART = 1 << 20  # bytes read at once
+_MEMBER = b"PK\x01\x02"  # where an archive lists a member
 _ZIP = b"PK\x03\x04"
 _OLD_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _ADVICE = {  # first part of a refused name -> whose files ask for it, and what can be done
@@ -54,7 +64,8 @@ class InertFile:
         """Raise ModelFileError for a file that asks for more than a model file may, or could not be read."""
         if self.refused:
             shown = ", ".join(plain(name) for name in self.refused[:NAMES_SHOWN])
-            more = f" and {len(self.refused) - NAMES_SHOWN} more" if len(self.refused) > NAMES_SHOWN else ""
+            rest = len(self.refused) - NAMES_SHOWN
+            more = " and more" if len(self.refused) >= MAX_REFUSED else f" and {rest} more" if rest > 0 else ""
             are = "is" if len(self.refused) == 1 else "are"
             advice = [text for start, text in _ADVICE.items() if any(n.startswith(start) for n in self.refused)]
             told = advice or ["If you know the file, see docs/models.md for what can be imported; if not, delete it."]
@@ -73,6 +84,10 @@ def read_inert(path: Path) -> InertFile:
     is damaged, is in the result: see `require_sound`.
     """
     try:
+        if path.is_dir():
+            raise ModelFileError(
+                f"{path} is a folder, but not of an export of ours with G_ema.safetensors: give a file"
+            )
         if not path.is_file():
             raise ModelFileError(f"there is no file {path}")
         size = path.stat().st_size
@@ -109,11 +124,12 @@ def _read_pickle(file: BinaryIO, size: int, budget: Budget) -> Any:
 
 
 def _read_old(file: BinaryIO, size: int, budget: Budget) -> Any:
-    return read_old_torch(file, size, budget, STATE_DICT_NAMES)
+    return read_old_torch(file, size, budget, state_dict_names(budget))
 
 
 def _read_zip(file: BinaryIO, size: int, budget: Budget) -> Any:
     """torch.save since 1.6: a zip archive, not compressed, of a pickle and one member per storage."""
+    _require_few_members(file)
     try:
         with zipfile.ZipFile(file) as archive:
             members = {member.filename: member for member in archive.infolist()}
@@ -124,7 +140,7 @@ def _read_zip(file: BinaryIO, size: int, budget: Budget) -> Any:
             if order in members and members[order].file_size < 16 and archive.read(order) != b"little":
                 raise ModelFileError("its tensors were written by a machine with another order of bytes")
             storages = Storages(budget, lambda key: archive.read(f"{folder}data/{key}"))
-            machine = InertMachine(STATE_DICT_NAMES, budget, storages.resolve)
+            machine = InertMachine(state_dict_names(budget), budget, storages.resolve)
             return machine.run(io.BytesIO(archive.read(pickled)))
     except ModelFileError:
         raise
@@ -132,10 +148,22 @@ def _read_zip(file: BinaryIO, size: int, budget: Budget) -> Any:
         raise ModelFileError(f"its archive is damaged, cut off, or not of torch.save ({plain(str(error))})") from error
 
 
+def _require_few_members(file: BinaryIO) -> None:
+    """Raise ModelFileError for an archive that might list too many members, before zipfile makes an object of each.
+
+    Their marks are counted, wherever they are: what the end of an archive says of their number may be a lie.
+    """
+    count, end = 0, b""
+    while part := file.read(_PART):
+        count += (end + part).count(_MEMBER)
+        end = part[1 - len(_MEMBER) :]
+        if count > MAX_MEMBERS:
+            raise ModelFileError(f"its archive has more than {MAX_MEMBERS:,} members")
+    file.seek(0)
+
+
 def _check_members(members: Mapping[str, zipfile.ZipInfo], size: int) -> None:
     """Nothing in the archive may grow when it is read."""
-    if len(members) > MAX_MEMBERS:
-        raise ModelFileError(f"its archive has more than {MAX_MEMBERS:,} members")
     if any("/code/" in name for name in members):
         raise ModelFileError("it is a TorchScript program, not a file of weights")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):

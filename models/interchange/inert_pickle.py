@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import pickletools
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 MAX_OPCODES = 2_000_000  # of a file, nested pickles included; a 256 px snapshot of G, D and G_ema has 22,000 and those
 MAX_STACK = 20_000  # values that wait to be put somewhere; dicts are filled by the thousand
 MAX_NESTING = 200  # containers in containers; four per level of modules
 MAX_LINE = 1 << 16  # bytes of an argument that is a line of text
+MAX_NAME = 200  # characters of a module, and of a name in it
+MAX_REFUSED = 100  # names that are not on the list: nobody needs to read more of them
 SHOWN = 120  # characters of a stranger's text in a message
 
 DAMAGED = (  # whatever a crafted or cut-off pickle makes the tokeniser raise
@@ -92,25 +94,38 @@ def is_key(value: object) -> bool:
     return isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64)
 
 
+Bytes = Literal["bytes", "nested files", "storages", "tensors"]
+
+
 class Budget:
     """What is left of a file's steps and bytes, its nested pickles included; and the names that it asked for."""
 
     def __init__(self, size: int) -> None:
-        self.opcodes = 0
-        self.bytes_left = size  # of the file: what its tensors take in memory it must have itself
+        self.steps = 0
         self.asked: dict[str, bool] = {}  # name -> whether it is on the list, in the order of asking
+        self._size = size
+        self._bytes: dict[Bytes, int] = {}  # of each kind so far
+        self._refused = 0
 
-    def spend_opcode(self) -> None:
+    def spend_steps(self, count: int) -> None:
         """Raises ModelFileError when there were too many."""
-        self.opcodes += 1
-        if self.opcodes > MAX_OPCODES:
+        self.steps += count
+        if self.steps > MAX_OPCODES:
             raise ModelFileError(f"its pickle has more than {MAX_OPCODES:,} steps, and no model file needs so many")
 
-    def spend_bytes(self, count: int) -> None:
-        """Raises ModelFileError when tensors take more than the file has: it uses the same bytes again and again."""
-        self.bytes_left -= count
-        if self.bytes_left < 0:
-            raise ModelFileError("its tensors would take more bytes than the file has")
+    def spend_bytes(self, kind: Bytes, count: int) -> None:
+        """Raises ModelFileError when all of a kind take more than the file has: it uses the same bytes repeatedly."""
+        self._bytes[kind] = self._bytes.get(kind, 0) + count
+        if self._bytes[kind] > self._size:
+            raise ModelFileError(f"its {kind} would take more bytes than the file has")
+
+    def ask(self, name: str, allowed: bool) -> None:
+        """Note a name. Raises ModelFileError after MAX_REFUSED that are not on the list."""
+        if name not in self.asked:
+            self.asked[name] = allowed
+            self._refused += not allowed
+            if self._refused >= MAX_REFUSED:
+                raise ModelFileError(f"it asks for {MAX_REFUSED} names or more that no model file may use")
 
 
 class InertMachine:
@@ -142,7 +157,7 @@ class InertMachine:
         self._stack, self._marks, self._memo = [], [], {}
         try:
             for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
-                self._budget.spend_opcode()
+                self._budget.spend_steps(1)
                 if opcode.name == "STOP":
                     break
                 step = _STEPS.get(opcode.name)
@@ -186,11 +201,14 @@ class InertMachine:
             raise ValueError("a value is numbered beyond reason")
         self._memo[number] = self._top()
 
-    def _hold(self, container: Any, items: Iterator[Any] | list[Any] | tuple[Any, ...]) -> Any:
+    def _hold(self, container: Any, items: list[Any]) -> Any:
         """Note that a container holds items; refuse nesting that something might follow down to the end of a stack."""
-        depth = self._nesting.get(id(container), 1)
-        for item in items:
-            depth = max(depth, self._nesting.get(id(item), 0) + 1)
+        below = max((self._nesting.get(id(item), 0) for item in items), default=0)
+        return self._note_depth(container, below + 1)
+
+    def _note_depth(self, container: Any, depth: int) -> Any:
+        """Note how many containers a container is, one in another."""
+        depth = max(depth, self._nesting.get(id(container), 1))
         if depth > MAX_NESTING:
             raise ModelFileError(f"its pickle is nested deeper than {MAX_NESTING} containers")
         if id(container) not in self._nesting:
@@ -246,8 +264,10 @@ class InertMachine:
     def _push_name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name is no text")
+        if len(module) > MAX_NAME or len(name) > MAX_NAME:
+            raise ModelFileError(f"it asks for a name of more than {MAX_NAME} characters, which no model file needs")
         text = f"{module}.{name}"
-        self._budget.asked.setdefault(text, text in self._names)
+        self._budget.ask(text, text in self._names)
         self._push(Name(text))
 
     def _call(self, target: Any, arguments: Any, named: Any = None) -> None:
@@ -256,12 +276,13 @@ class InertMachine:
         handler = self._names.get(target.text) if isinstance(target, Name) else None
         if handler is not None and not named:
             value = handler(arguments)
-            self._push(self._hold(value, arguments) if isinstance(value, Record) else value)
         elif isinstance(target, Name | Record):
-            record = Record(target.text if isinstance(target, Name) else target.name, arguments=arguments)
-            self._push(self._hold(record, arguments))
+            value = Record(target.text if isinstance(target, Name) else target.name, arguments=arguments)
         else:
             raise ValueError("something is called that has no name")
+        if isinstance(value, Record):  # as deep as its arguments, which may be many and used many times
+            self._note_depth(value, self._nesting.get(id(arguments), 1))
+        self._push(value)
 
     def _build(self, state: Any) -> None:
         target = self._top()
@@ -270,8 +291,9 @@ class InertMachine:
             self._hold(target, [state])
         elif hasattr(target, "set_inert_state"):
             target.set_inert_state(state)
-        elif state:
+        elif state and not (isinstance(target, dict) and isinstance(state, dict)):
             raise ValueError(f"a {type(target).__name__} is given a state")
+        # else dropped: the attributes of a dict, such as the `_metadata` of a module's state dict
 
     def _resolve(self, identity: Any) -> None:
         if self._persistent is None:
@@ -291,11 +313,13 @@ def _push_list(machine: InertMachine, _: Any) -> None:
 
 def _call_marked(machine: InertMachine, _: Any) -> None:
     target, *arguments = machine._pop_to_mark()
-    machine._call(target, tuple(arguments))
+    machine._push_tuple(arguments)
+    machine._call(target, machine._pop())
 
 
 def _call_named(machine: InertMachine, pair: str) -> None:
-    arguments = tuple(machine._pop_to_mark())
+    machine._push_tuple(machine._pop_to_mark())
+    arguments = machine._pop()
     machine._push_name(*pair.split(" ", 1))
     machine._call(machine._pop(), arguments)
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from models.interchange.inert_pickle import (
     ModelFileError,
     Name,
     Record,
+    is_key,
     plain,
 )
 
@@ -118,10 +120,10 @@ class Storages:
             return made
         held = self._content(key)
         size = count * dtype.itemsize
-        if size > len(held):
+        if size != len(held):
             raise ModelFileError(f"a storage in it claims {size:,} bytes, but has {len(held):,}")
-        self._budget.spend_bytes(size)
-        values = torch.frombuffer(bytearray(held[:size]), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        self._budget.spend_bytes("storages", size)
+        values = torch.frombuffer(bytearray(held), dtype=dtype) if count else torch.empty(0, dtype=dtype)
         self._made[key] = (dtype, count, Storage(values))
         return self._made[key][2]
 
@@ -181,18 +183,23 @@ def read_old_torch(file: BinaryIO, size: int, budget: Budget, names: Mapping[str
     return [second.run(stream) for _ in range(4)][3]
 
 
-def load_storage(content: Any, budget: Budget) -> Storage:
-    """The storage in the bytes that torch nests in a pickle. The original function would load them with all rights."""
+def load_storage(arguments: tuple[Any, ...], budget: Budget) -> Storage:
+    """(bytes,): the storage in what torch nests in a pickle. The original function would load it with all rights."""
+    content = arguments[0] if len(arguments) == 1 else None
     if not isinstance(content, bytes):
         raise ModelFileError("a storage in it has no bytes")
+    budget.spend_bytes("nested files", len(content))
     storage = read_old_torch(io.BytesIO(content), len(content), budget, STORAGE_NAMES)
     if not isinstance(storage, Storage):
         raise ModelFileError("the nested file of a storage holds something else")
     return storage
 
 
-def rebuild_tensor(arguments: tuple[Any, ...]) -> torch.Tensor:
-    """(storage, offset, size, stride, ...): a view of the storage, dense and inside it."""
+def rebuild_tensor(arguments: tuple[Any, ...], budget: Budget) -> torch.Tensor:
+    """(storage, offset, size, stride, ...): a view of the storage, dense and inside it.
+
+    It is charged although it takes no memory yet: of a network each becomes a tensor of its own.
+    """
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise ModelFileError("a tensor in it has no storage")
     values = arguments[0].values
@@ -213,6 +220,7 @@ def rebuild_tensor(arguments: tuple[Any, ...]) -> torch.Tensor:
         expected *= length
     if count == 0:
         raise ModelFileError("a tensor in it is empty")
+    budget.spend_bytes("tensors", count * values.element_size())
     return values[offset : offset + count].as_strided(size, [min(step, count) for step in stride])
 
 
@@ -228,9 +236,29 @@ def rebuild_parameter(arguments: tuple[Any, ...]) -> torch.Tensor:
 
 def make_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
     """An empty dict: items follow."""
-    if arguments and arguments != ([],):
+    if arguments and not (len(arguments) == 1 and isinstance(arguments[0], list) and not arguments[0]):
         raise ModelFileError("a dict in it is made of arguments, which no model file does")
     return {}
+
+
+def make_set(arguments: tuple[Any, ...], budget: Budget) -> set[Any]:
+    """([key, ...],), as protocols before 4 write a set. Each key is a step: a list may become many sets."""
+    keys = arguments[0] if len(arguments) == 1 else []
+    if len(arguments) > 1 or not isinstance(keys, list):
+        raise ModelFileError("a set in it is made of something other than a list")
+    budget.spend_steps(len(keys))
+    if not all(map(is_key, keys)):
+        raise ModelFileError("its pickle has a set of something other than words and numbers")
+    return set(keys)
+
+
+def encode_text(arguments: tuple[Any, ...], budget: Budget) -> bytes:
+    """(text, "latin1"), as protocol 2 writes bytes."""
+    text, encoding = arguments if len(arguments) == 2 else (None, None)
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ModelFileError("bytes in it are written in a way that no model file needs")
+    budget.spend_bytes("bytes", len(text))
+    return text.encode("latin1")
 
 
 def make_record(arguments: tuple[Any, ...]) -> Record:
@@ -279,6 +307,9 @@ def make_numpy_array(arguments: tuple[Any, ...]) -> NumpyArray:
 def published_names(budget: Budget) -> Mapping[str, Handler | None]:
     """The list for `.pkl` files of StyleGAN2-ADA and StyleGAN3: what each name is worth."""
     return {
+        "__builtin__.set": partial(make_set, budget=budget),
+        "_codecs.encode": partial(encode_text, budget=budget),
+        "builtins.set": partial(make_set, budget=budget),
         "collections.OrderedDict": make_dict,
         "dnnlib.util.EasyDict": make_dict,
         "numpy.dtype": make_numpy_type,
@@ -288,20 +319,19 @@ def published_names(budget: Budget) -> Mapping[str, Handler | None]:
             for core in ("core", "_core")
             for name, make in (("scalar", make_numpy_scalar), ("_reconstruct", make_numpy_array))
         },
-        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+        "torch._utils._rebuild_tensor_v2": partial(rebuild_tensor, budget=budget),
         "torch._utils._rebuild_parameter": rebuild_parameter,
-        "torch.storage._load_from_bytes": lambda arguments: load_storage(
-            arguments[0] if len(arguments) == 1 else None, budget
-        ),
+        "torch.storage._load_from_bytes": partial(load_storage, budget=budget),
         "torch_utils.persistence._reconstruct_persistent_obj": make_record,
     }
 
 
-STATE_DICT_NAMES: Mapping[str, Handler | None] = {
-    "collections.OrderedDict": make_dict,
-    "torch._utils._rebuild_tensor_v2": rebuild_tensor,
-    "torch._utils._rebuild_parameter": rebuild_parameter,
-    "argparse.Namespace": make_namespace,
-    **STORAGE_NAMES,
-}
-"""The list for `.pt` files: tensors by name, and the options of the training beside them."""
+def state_dict_names(budget: Budget) -> Mapping[str, Handler | None]:
+    """The list for `.pt` files: tensors by name, and the options of the training beside them."""
+    return {
+        "collections.OrderedDict": make_dict,
+        "torch._utils._rebuild_tensor_v2": partial(rebuild_tensor, budget=budget),
+        "torch._utils._rebuild_parameter": rebuild_parameter,
+        "argparse.Namespace": make_namespace,
+        **STORAGE_NAMES,
+    }

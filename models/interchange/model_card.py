@@ -173,7 +173,9 @@ def _use(facts: ModelFacts) -> str:
         parts.append(
             "The tensors have the names of the published StyleGAN2-ADA (PyTorch) networks, and `init_kwargs` in a "
             f"file's header are the arguments of its constructor:\n\n```python\n{_tensor_code(tensors[0])}```\n\n"
-            "`Generator(**arguments).load_state_dict(tensors)` of that code then takes them as they are."
+            "`Generator(**arguments).load_state_dict(tensors)` of that code then takes them as they are. StyleGAN3's "
+            'repository wants the settings of `synthesis_kwargs` flat: `Generator(**arguments.pop("synthesis_kwargs"), '
+            "**arguments)`."
         )
     return "## Use\n\n" + "\n\n".join(parts) if parts else ""
 
@@ -194,7 +196,8 @@ def _onnx_code(name: str, facts: ModelFacts) -> str:
     if facts.psi is not None:
         inputs.append(f'"psi": np.array({facts.psi:g}, np.float32)')
     if config.labels:
-        before.append(f"label = np.eye({config.labels}, dtype=np.float32)[[0]]  # class 0")
+        before.append(f"label = np.zeros((1, {config.labels}), np.float32)")
+        before.append("label[0, 0] = 1  # class 0")
         inputs.append('"label": label')
     mode = "[:, :, 0]" if config.channels == 1 else ""
     after = [
@@ -221,7 +224,7 @@ def _metrics(lines: Sequence[Mapping[str, Any]]) -> str:
     if not lines:
         return title + "None were measured on these weights: `kaobako metrics RUN --against NAME@V` does it."
     rows = [
-        "| metric | value | error | two halves of the reals | fakes | reals | reference |",
+        "| metric | value | error | KID of two halves of the reals | fakes | reals | reference |",
         "|---|" + "---:|" * 5 + "---|",
     ]
     for line in lines:
@@ -230,8 +233,9 @@ def _metrics(lines: Sequence[Mapping[str, Any]]) -> str:
         rows.append("| " + " | ".join([cell(line.get("name", "")), *figures, cell(reference)]) + " |")
     cautions = sorted({str(line["caution"]) for line in lines if line.get("caution")})
     remark = (
-        "Each name says the figure, the network whose features it is computed in, and the reference with the beginning "
-        "of its digest. Figures of different extractors or references cannot be compared."
+        "All of psi 1. Each name says the figure with the number of fakes, the network whose features it is computed "
+        "in, the size of the pictures, and the reference with the beginning of its digest. Figures whose names differ "
+        "cannot be compared, and those but KID no more where the number of reals does."
     )
     return title + "\n".join(rows) + "\n\n" + " ".join([remark, *(escape(text) for text in cautions)])
 

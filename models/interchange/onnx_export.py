@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from models.gan.latents import draw_latents
+from models.interchange.labels import take_turns
 from models.sampling.generator import STYLE_PSI, LoadedGenerator, StyleNetwork, load_generator
 from models.training.atomic import publish
 
@@ -155,7 +156,7 @@ def make_inputs(generator: LoadedGenerator, seeds: Sequence[int], psi: float | N
     if generator.has_styles:
         inputs["psi"] = np.asarray(generator.default_psi if psi is None else psi, np.float32)
     if labels := generator.config.labels:
-        inputs["label"] = np.eye(labels, dtype=np.float32)[[seed % labels for seed in seeds]]
+        inputs["label"] = take_turns(seeds, labels)
     return inputs
 
 

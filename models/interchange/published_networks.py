@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,8 @@ from models.interchange.inert_pickle import ModelFileError, Record, plain
 NETWORKS = ("G_ema", "G", "D")  # of a snapshot; the first two are generators
 MAX_MODULES = 10_000  # of a network; StyleGAN2 for 1024 px has about 100
 MAX_DEPTH = 32  # of modules in modules
+MAX_ENTRIES = 100_000  # of a network's modules: tensors, modules and what is none; StyleGAN2 has about 500
+MAX_ARGUMENTS = 200  # that a network says it was made with, and of each group of them
 SHOWN = 6  # names in a message
 
 
@@ -48,11 +51,15 @@ class PublishedNetwork:
         """
         state = self.record.state if isinstance(self.record.state, dict) else {}
         given, named = state.get("_init_args", ()), state.get("_init_kwargs", {})
-        if not isinstance(given, tuple | list) or not isinstance(named, dict) or len(given) > len(positions):
+        readable = isinstance(given, tuple | list) and isinstance(named, dict)
+        if not readable or len(given) > len(positions) or len(named) > MAX_ARGUMENTS:
             raise ModelFileError(f"the arguments that {self.name} was made with cannot be read")
         flat: dict[str, Any] = dict(zip(positions, given, strict=False))
         for key, value in named.items():
-            flat |= value if str(key).endswith("_kwargs") and isinstance(value, dict) else {key: value}
+            group = value if plain(key).endswith("_kwargs") and isinstance(value, dict) else {key: value}
+            if len(group) > MAX_ARGUMENTS:
+                raise ModelFileError(f"the arguments {plain(key)} of {self.name} are more than {MAX_ARGUMENTS}")
+            flat |= group
         return flat
 
 
@@ -94,28 +101,47 @@ def children(record: Record) -> Iterator[tuple[str, Record]]:
 
 
 def read_network(name: str, record: Record) -> PublishedNetwork:
-    """All that a network holds. Raises ModelFileError for what is no tensor, and for more modules than any network has:
-
-    a module of a crafted file may hold itself.
+    """All that a network holds. Raises ModelFileError for what is no tensor, for one that it holds twice, and for more
+    modules or entries than any network has: those of a crafted file may hold themselves, or share what they hold.
     """
     network = PublishedNetwork(name, record, {}, {})
-    waiting = [("", record, 0)]
+    waiting, entries = [("", record, 0)], 0
+    seen: set[int] = set()
     while waiting:
         path, module, depth = waiting.pop()
         network.modules[path] = module
+        entries += _count_entries(module)
         if len(network.modules) > MAX_MODULES or depth > MAX_DEPTH:
             raise ModelFileError(f"{name} has more than {MAX_MODULES:,} modules, or {MAX_DEPTH} one in another")
+        if entries > MAX_ENTRIES:
+            raise ModelFileError(f"the modules of {name} hold more than {MAX_ENTRIES:,} entries")
         start = f"{path}." if path else ""
         for key, value in _held(module):
             if not isinstance(value, Tensor):
                 raise ModelFileError(f"{name}: {start}{plain(key)} is no tensor")
+            if id(value) in seen:
+                raise ModelFileError(f"{name} holds a tensor under several names, one of them {start}{plain(key)}")
+            seen.add(id(value))
             network.tensors[f"{start}{plain(key)}"] = value
         waiting += [(f"{start}{plain(key)}", child, depth + 1) for key, child in children(module)]
         if len(waiting) > MAX_MODULES:
             raise ModelFileError(f"{name} has more than {MAX_MODULES:,} modules")
-    if len({id(tensor) for tensor in network.tensors.values()}) != len(network.tensors):
-        raise ModelFileError(f"{name} holds a tensor under several names")
+    _require_own_memory(network)
     return network
+
+
+def _count_entries(module: Record) -> int:
+    state = module.state if isinstance(module.state, dict) else {}
+    held = (state.get(kind) for kind in ("_parameters", "_buffers", "_modules"))
+    return sum(len(entries) for entries in held if isinstance(entries, dict))
+
+
+def _require_own_memory(network: PublishedNetwork) -> None:
+    """Raise ModelFileError for two tensors made of the same numbers: ours would be trained as two."""
+    places = sorted((tensor.data_ptr(), tensor.nbytes, name) for name, tensor in network.tensors.items())
+    for (start, size, name), (following, _, other) in pairwise(places):
+        if following < start + size:
+            raise ModelFileError(f"{network.name} holds a tensor under several names: {name} and {other}")
 
 
 def _held(module: Record) -> Iterator[tuple[Any, Any]]:

@@ -223,5 +223,9 @@ def _size(network: str, tensors: dict[str, Tensor], name: str, axis: int, axes: 
 def _read_options(options: Any) -> dict[str, Any]:
     """The pictures' place and size among the options of the training, where the file holds them."""
     said = options.state if isinstance(options, Record) and isinstance(options.state, dict) else {}
-    known = {key: said.get(key) for key in ("path", "size", "batch", "iter") if isinstance(said.get(key), str | int)}
-    return {key: plain(value) if isinstance(value, str) else value for key, value in known.items()}
+    known = {key: said.get(key) for key in ("path", "size", "batch", "iter")}
+    return {
+        key: plain(value) if isinstance(value, str) else value
+        for key, value in known.items()
+        if isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**53)
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,8 +42,9 @@ _KNOWN = frozenset(
     )
 )
 _FIXED: Settings = {"activation": "lrelu", "lr_multiplier": RATE, "use_noise": True}
+_LARGE = 1e9  # no setting is as large; a whole number of a stranger's may be larger than any float
 _LINEAR = frozenset({"affine", "embed", "skip", "out", "torgb"})  # layers without an activation
-_STANDARD_GROUP = 4  # pictures that D sees together where nothing is said
+_STANDARD_GROUP = 4  # pictures that D sees together where nothing is said, or that it sees all of a batch
 
 
 def import_published(file: InertFile) -> ImportedModel:
@@ -53,19 +55,25 @@ def import_published(file: InertFile) -> ImportedModel:
     """
     file.require_sound()
     try:
-        return _import_snapshot(file.content)
+        return import_networks(find_networks(file.content), read_training_set(file.content))
     except ModelFileError as error:
         raise ModelFileError(f"{file.path} cannot be imported: {error}") from error
 
 
-def _import_snapshot(content: Any) -> ImportedModel:
-    published = find_networks(content)
+def import_networks(published: Mapping[str, PublishedNetwork], training_set: dict[str, Any]) -> ImportedModel:
+    """Networks in the published layout, a generator among them, as ours; ModelFileError as `import_published`."""
     plans = {name: _plan_generator(network) for name, network in published.items() if name != "D"}
     settings = next(iter(plans.values()))
     if any(plan != settings for plan in plans.values()):
         raise ModelFileError("G and G_ema are not of the same kind")
     discriminator = _plan_discriminator(published["D"], settings) if "D" in published else None
-    training_set = read_training_set(content)
+    notes: list[str] = []
+    if discriminator and discriminator["mbstd_group"] is None:
+        discriminator["mbstd_group"] = _STANDARD_GROUP
+        notes.append(
+            f"D looked at all pictures of a batch together (mbstd_group_size is None): here it looks at groups of "
+            f"{_STANDARD_GROUP}, the usual number; choose another with --set algorithm.mbstd_group=N"
+        )
     config = build_config(settings, discriminator, training_set.get("xflip") is True)
     networks = {}
     for name, network in published.items():
@@ -75,7 +83,7 @@ def _import_snapshot(content: Any) -> ImportedModel:
             raise ModelFileError(f"{name} is not laid out as known: {plain(str(error))}") from error
         networks[name] = fill_network(name, config, {ours: network.tensors[theirs] for theirs, ours in names.items()})
     with_mean = all("mapping.w_avg" in network.tensors for name, network in published.items() if name != "D")
-    notes = complete_generators(networks, with_mean)
+    notes += complete_generators(networks, with_mean)
     return ImportedModel(config, networks, {n: p.record.name for n, p in published.items()}, training_set, notes)
 
 
@@ -160,7 +168,10 @@ def _check_said(network: PublishedNetwork, arguments: Settings, settings: Settin
             "compute something else with them"
         )
     whole = network.record.state if isinstance(network.record.state, dict) else {}
-    for key, expected in (settings | _FIXED).items():
+    fixed = dict(_FIXED)
+    if "mapping.fc0.weight" not in network.tensors:  # a D converted from TensorFlow says a rate of layers it lacks
+        del fixed["lr_multiplier"]
+    for key, expected in (settings | fixed).items():
         for said in (arguments.get(key), whole.get(key)):
             if said is not None and not _same(said, expected):
                 raise ModelFileError(f"{network.name} says that {key} is {plain(said)}, but it is {expected} here")
@@ -177,7 +188,7 @@ def _check_said(network: PublishedNetwork, arguments: Settings, settings: Settin
 
 def _same(said: Any, expected: Any) -> bool:
     if isinstance(expected, float):
-        return isinstance(said, int | float) and math.isclose(said, expected, rel_tol=1e-6)
+        return isinstance(said, int | float) and abs(said) < _LARGE and math.isclose(said, expected, rel_tol=1e-6)
     return type(said) is type(expected) and bool(said == expected)
 
 
@@ -234,7 +245,7 @@ def _read_precision(network: PublishedNetwork, arguments: Settings, sides: list[
     # D's residual branches have none of their own, there and here: what they say is not what the others say
     clamps = [clamp for path, clamp in says.items() if not path.endswith(".skip")] or [arguments.get("conv_clamp")]
     for clamp in clamps:
-        if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < 1e9):
+        if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < _LARGE):
             raise ModelFileError(f"{network.name}: conv_clamp is {plain(clamp)}, which is no limit")
     if len(set(clamps)) != 1:
         raise ModelFileError(f"{network.name} has layers with different conv_clamp: ours has one for all")
@@ -251,9 +262,11 @@ def _read_precision(network: PublishedNetwork, arguments: Settings, sides: list[
     return {"conv_clamp": None if clamps[0] is None else float(clamps[0]), "half_resolutions": count}
 
 
-def _read_group(network: PublishedNetwork, arguments: Settings) -> int:
-    """Pictures whose spread D sees together."""
+def _read_group(network: PublishedNetwork, arguments: Settings) -> int | None:
+    """Pictures whose spread D sees together; None: all of a batch."""
     said = network.said("group_size").get("b4.mbstd", arguments.get("mbstd_group_size", _STANDARD_GROUP))
+    if said is None:
+        return None
     if not isinstance(said, int) or not 1 <= said <= 1024:
         raise ModelFileError(f"D compares groups of {plain(said)} pictures: ours needs a number of 1 to 1024")
     return said

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,8 +25,8 @@ from models.gan.stylegan2 import initialise
 from models.training.atomic import sha256
 from models.training.config import DatasetRef, DCGANConfig, DeviceChoice, StyleGAN2Config, TrainingConfig
 from models.training.networks import build_discriminator, build_generator
-from models.training.run import RunFolder
-from models.training.snapshot import save_snapshot, weights_path
+from models.training.run import RunFolder, find_snapshot
+from models.training.snapshot import list_networks, load_weights, save_snapshot, weights_path
 
 STYLE = TrainingConfig(
     algorithm=StyleGAN2Config(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8),
@@ -131,6 +133,26 @@ def test_what_came_in_goes_out_bit_by_bit(
         with safe_open(path, framework="pt") as opened:
             arguments = json.loads(opened.metadata()["init_kwargs"])
         assert network.state["_init_kwargs"].items() <= arguments.items()
+    told = json.loads(kaobako("models", "show", tmp_path / "model", "--json").out)
+    assert (told["problem"], told["kind"]) == (None, "StyleGAN2 exported by Kaobako")
+    assert [network["name"] for network in told["networks"]] == ["G_ema", "G", "D"]
+    for source, names in (("model", ["D", "G", "G_ema"]), ("model/G_ema.safetensors", ["G", "G_ema"])):
+        again = tmp_path / f"again-{len(names)}"
+        said = kaobako("models", "import", tmp_path / source, "--out", again)
+        assert said.code == 0, said.err
+        weights = [weights_path(find_snapshot(folder)) for folder in (tmp_path / "run", again)]
+        assert list_networks(weights[1]) == names
+        for name in set(names) - ({"G"} if len(names) == 2 else set()):  # G is a copy of G_ema where it is missing
+            first, second = (load_weights(path, name) for path in weights)
+            assert first.keys() == second.keys()
+            assert all(torch.equal(first[key], second[key]) for key in first)
+        configs = [RunFolder(folder).read_config()[0].algorithm.model_dump() for folder in (tmp_path / "run", again)]
+        kept = {key for key in configs[0] if len(names) == 3 or not key.startswith(("d_channel", "mbstd"))}
+        assert {key: configs[0][key] for key in kept} == {key: configs[1][key] for key in kept}
+    alone = kaobako("models", "import", tmp_path / "model" / "D.safetensors", "--out", tmp_path / "nothing")
+    assert "holds D, and a run needs G_ema.safetensors" in alone.err
+    first = export(tmp_path / "model", "--out", tmp_path / "second")
+    assert "import it first" in first.err
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert f"file: cats.pkl; sha256: {sha256(file)}; " in card
     assert "licence: not said in the file." in card
@@ -140,8 +162,10 @@ def test_what_came_in_goes_out_bit_by_bit(
 def test_again_replaces_and_what_a_person_changed_stays(export: Callable[..., Any], run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     words = (run, "--out", out, "--format", "safetensors")
-    (tmp_path / ".model.partial").mkdir()  # what a killed export left
-    (tmp_path / ".model.partial" / "debris").touch()
+    others = [tmp_path / name for name in (".model.partial", ".model.old", ".model.partial-mine")]
+    for folder in others:
+        folder.mkdir()
+        (folder / "mine.txt").touch()
     first = export(*words, "--networks", "G, D")
     assert first.code == 0, first.err
     assert "licence is unknown" in first.out
@@ -149,7 +173,12 @@ def test_again_replaces_and_what_a_person_changed_stays(export: Callable[..., An
     assert sorted(path.name for path in out.iterdir()) == names
     assert export(*words, "--networks", "G_ema").code == 0
     assert sorted(path.name for path in out.iterdir()) == ["G_ema.safetensors", *names[2:]]
-    assert sorted(path.name for path in tmp_path.iterdir() if "model" in path.name) == ["model"]
+    left = sorted(path.name for path in tmp_path.iterdir() if "model" in path.name)
+    assert left == sorted(["model", *(folder.name for folder in others)])
+    assert all((folder / "mine.txt").is_file() for folder in others)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o777 & ~umask
 
     card = out / "README.md"
     card.write_text(card.read_text(encoding="utf-8") + "My own words.\n", encoding="utf-8")
@@ -157,6 +186,39 @@ def test_again_replaces_and_what_a_person_changed_stays(export: Callable[..., An
     assert said.code == 1
     assert "README.md was changed since it was exported" in said.err
     assert card.read_text(encoding="utf-8").endswith("My own words.\n")
+
+
+def test_an_older_export_is_not_lost_between_two_names(
+    export: Callable[..., Any], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "model", ("--format", "safetensors", "--networks", "G")
+    assert export(run, "--out", out, *words).code == 0
+    before = (out / "kaobako.json").read_bytes()
+    rename = Path.rename
+
+    def stop(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", stop)
+        export(run, "--out", out, *words)
+    assert (out / "kaobako.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "model" in path.name] == ["model"]
+
+    room = tmp_path / ".model.partial-killed"  # as a kill leaves it
+    (room / "new").mkdir(parents=True)
+    out.rename(room / "old")
+    assert export(run, "--out", out, "--licence", "CC0-1.0", "--format", "nothing").code == 1
+    monkeypatch.setattr("tasks.model_export.write_network", stop_writing)
+    assert export(run, "--out", out, *words).code == 1
+    assert (out / "kaobako.json").read_bytes() == before
+    assert not (room / "old").exists()
+
+
+def stop_writing(*_: object) -> None:
+    raise OSError("the disk is full")
 
 
 def test_other_files_are_never_touched(export: Callable[..., Any], run: Path, tmp_path: Path) -> None:
@@ -167,7 +229,7 @@ def test_other_files_are_never_touched(export: Callable[..., Any], run: Path, tm
     assert said.code == 1
     assert "holds other files (mine.txt): choose a new folder" in said.err
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
-    assert not (tmp_path / ".pictures.partial").exists()
+    assert not list(tmp_path.glob(".pictures*"))
 
 
 def test_a_failed_check_leaves_nothing(

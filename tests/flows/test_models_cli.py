@@ -81,6 +81,25 @@ def test_show_a_file_a_run_and_a_snapshot(kaobako: Callable[..., Any], file: Pat
     assert "synthesis.b4.const" in table.out
 
 
+def test_what_is_not_there_or_damaged_is_told_in_one_line(
+    kaobako: Callable[..., Any], file: Path, tmp_path: Path
+) -> None:
+    run, store = tmp_path / "run", tmp_path / "store"
+    assert kaobako("models", "import", file, "--out", run).code == 0
+    (run / "origin.json").write_text("{", encoding="utf-8")
+    out = tmp_path / "out"
+    for words, message in (
+        (("show", "nope.pkl"), "there is no file or run nope.pkl"),
+        (("show", "nope"), "no run 'nope'"),
+        (("show", run), "cannot read where the imported networks come from"),
+        (("export", run, "--out", out, "--format", "safetensors"), "cannot read where the imported networks come from"),
+        (("export", file, "--out", out), f"import it first, kaobako models import {file}"),
+    ):
+        said = kaobako("models", words[0], "--store", store, *words[1:])
+        assert (said.code, len(said.err.strip().splitlines())) == (1, 1), said.err
+        assert message in said.err
+
+
 def test_a_refused_file_is_told_in_one_line_and_shown(kaobako: Callable[..., Any], tmp_path: Path) -> None:
     marker = tmp_path / "executed"
 

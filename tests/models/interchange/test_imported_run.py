@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.gan.pictures import to_uint8
 from models.gan.scoring import load_discriminator
 from models.interchange import imported_run
-from models.interchange.imported_run import ORIGIN_FILE, describe_dataset, import_model
+from models.interchange.description import describe_model
+from models.interchange.imported_run import ORIGIN_FILE, describe_dataset, import_model, read_origin
 from models.interchange.inert_pickle import ModelFileError
 from models.sampling.generator import Code, load_generator
 from models.training.config import DatasetRef, TrainingConfig
+from models.training.grids import Grids
 from models.training.networks import build_discriminator, build_generator
 from models.training.run import RunError, RunFolder, find_snapshot
 from models.training.snapshot import SnapshotError, check_snapshot, read_record, weights_path
@@ -119,6 +122,56 @@ def test_a_run_is_never_written_over(file: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is a file"):
         import_model(file, file)
     assert run.snapshot.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "snapshots/holiday.part", "snapshots/snapshot-000000000.txt", "fakes/mine.png"]
+)
+def test_a_folder_with_anything_else_is_not_touched(file: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError, match=r"holds other files .*: choose a new folder"):
+        import_model(file, tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_links_are_not_followed_to_other_places(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(RunError, match="link is a symbolic link to a place that does not exist"):
+        import_model(file, tmp_path / "link")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.part").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "snapshots").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"holds other files \(snapshots\)"):
+        import_model(file, tmp_path / "run")
+    assert (tmp_path / "elsewhere" / "mine.part").is_file()
+
+
+def test_it_says_how_far_it_is(file: Path, tmp_path: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    run = import_model(file, tmp_path / "run", lambda *said: heard.append(said))
+    grids = Grids(run.config, RunFolder(tmp_path / "other"))
+    assert heard[:2] == [("read", 0, 1), ("read", 1, 1)]
+    assert [said[0] for said in heard[2:]] == ["grid"] * (len(heard) - 2)
+    assert len(heard) > 4
+    assert heard[-1] == ("grid", grids.cells, grids.cells)
+    grids.write_fakes(grids.make_fakes(load_generator(run.folder).network), 0)
+    assert grids.newest is not None
+    pictures = [np.asarray(Image.open(path), np.int16) for path in (run.grid, grids.newest)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # weights that were read back lie elsewhere in memory
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "\x80", "[" * 100_000])
+def test_an_origin_that_cannot_be_read_is_one_sentence(file: Path, tmp_path: Path, content: str) -> None:
+    run = import_model(file, tmp_path / "run")
+    assert read_origin(tmp_path) is None
+    (run.folder / ORIGIN_FILE).write_bytes(content.encode("latin1"))
+    for ask in (lambda: read_origin(run.folder), lambda: describe_model(run.folder)):
+        with pytest.raises(RunError, match="import them again"):
+            ask()
 
 
 def test_a_file_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:

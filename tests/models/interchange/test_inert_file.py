@@ -123,9 +123,11 @@ def test_an_allowed_name_is_no_way_to_others(tmp_path: Path, marker: Path, publi
     torch.save(torch.zeros(3), zipped)
     inner = Call(torch.storage._load_from_bytes, zipped.getvalue())
     assert "cannot be read" in refusal(tmp_path, pickle.dumps(inner, 4))
-    # BUILD on a dict of the allowed kind would set its attributes
+    # BUILD on a dict of the allowed kind would set its attributes: here they are dropped
     content = b"\x80\x04ccollections\nOrderedDict\n)R}\x8c\x09__class__K\x01sb."
-    assert "given a state" in refusal(tmp_path, content)
+    made = read_bytes(tmp_path, content)
+    assert (made.problem, type(made.content), made.content) == (None, dict, {})
+    assert "given a state" in refusal(tmp_path, content.replace(b"}\x8c\x09__class__K\x01s", b"]K\x01a"))
     assert "made of arguments" in refusal(tmp_path, b"\x80\x04ccollections\nOrderedDict\n]K\x01a\x85R.")
     odd = published.write(tmp_path / "odd.pkl", {"G_ema": published.module("Generator")})
     renamed = odd.read_bytes().replace(b"class_name", b"class_nome")
@@ -213,7 +215,10 @@ def test_modules_that_hold_themselves_or_each_other(published: Any, tmp_path: Pa
     wide = published.module("SynthesisBlock")
     for _ in range(25):  # 2^25 ways through 25 modules
         wide = published.module("SynthesisBlock", modules={"a": wide, "b": wide})
-    for more, message in ((wide, "more than 10,000 modules"), (network, "or 32 one in another")):
+    deep = published.module("SynthesisBlock")
+    deep.state["_modules"]["itself"] = deep
+    several = "under several names"
+    for more, message in ((wide, "more than 10,000 modules"), (deep, "or 32 one in another"), (network, several)):
         inside["more"] = more
         path = published.snapshot(tmp_path / "x.pkl", G_ema=network)
         assert path.stat().st_size < 100_000
@@ -257,7 +262,7 @@ def test_numpy_objects_and_claims(tmp_path: Path) -> None:
 def test_files_that_are_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFileError, match="there is no file"):
         read_inert(tmp_path / "nothing.pkl")
-    with pytest.raises(ModelFileError, match="there is no file"):
+    with pytest.raises(ModelFileError, match="is a folder, but not of an export"):
         read_inert(tmp_path)
     assert "neither a pickle nor" in refusal(tmp_path, b"Hello, this is a text.\n")
     assert "neither a pickle nor" in refusal(tmp_path, b"")
@@ -286,6 +291,7 @@ def test_files_of_other_programs_get_advice(tmp_path: Path) -> None:
 
 def test_torch_files_old_and_new(tmp_path: Path) -> None:
     content = {
+        "module": torch.nn.Linear(3, 2).state_dict(),
         "g_ema": {"a": torch.randn(3, 4), "half": torch.randn(2).half(), "turned": torch.randn(4, 5).t()},
         "last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
         "args": argparse.Namespace(path="/data", size=64),
@@ -297,6 +303,7 @@ def test_torch_files_old_and_new(tmp_path: Path) -> None:
         file.require_sound()
         assert all(torch.equal(file.content["g_ema"][name], value) for name, value in content["g_ema"].items())
         assert torch.equal(file.content["last"], content["last"])
+        assert torch.equal(file.content["module"]["weight"], content["module"]["weight"])
         assert file.content["args"].state == {"path": "/data", "size": 64}
         raw = (tmp_path / "x.pt").read_bytes()
         for cut in (len(raw) // 3, len(raw) - 30):

@@ -77,6 +77,19 @@ def test_data_settings_and_files_are_told() -> None:
     assert "Seeds 0 to 15, row by row, psi 0.7" in card
 
 
+def test_both_published_repositories_are_told_of() -> None:
+    """StyleGAN3's generator takes the settings of its layers as arguments of its own."""
+    use = read_section(write_model_card(FACTS), "Use")
+    assert '`Generator(**arguments.pop("synthesis_kwargs"), **arguments)`' in use
+
+
+def test_the_label_of_a_snippet_is_one_row() -> None:
+    config = FACTS.config.model_copy(update={"labels": 30_000})
+    use = read_section(write_model_card(dataclasses.replace(FACTS, config=config)), "Use")
+    assert "np.zeros((1, 30000), np.float32)" in use
+    assert "eye" not in use
+
+
 def test_an_unknown_licence_is_said_to_be_missing() -> None:
     card = write_model_card(dataclasses.replace(FACTS, licence="unknown"))
     assert read_head(card)["license"] == "unknown"

@@ -90,6 +90,22 @@ def discriminator_state(seed: int) -> Tensors:
     }
 
 
+def save(tensors: Tensors) -> Tensors:
+    """The state dict that a module with these tensors has: torch adds versions of its parts, as an attribute."""
+    whole = torch.nn.Module()
+    for name, tensor in tensors.items():
+        *path, last = name.split(".")
+        part = whole
+        for step in path:
+            if step not in dict(part.named_children()):
+                part.add_module(step, torch.nn.Module())
+            part = part.get_submodule(step)
+        part.register_buffer(last, tensor)
+    state: Tensors = whole.state_dict()
+    assert state.keys() == tensors.keys() and vars(state).keys() == {"_metadata"}
+    return state
+
+
 # ---- the reference, float64
 
 
@@ -172,9 +188,9 @@ def judge(t: Tensors, x: Tensor) -> Tensor:
 def test_pictures_and_logits_are_those_of_the_reference(tmp_path: Path, zipped: bool) -> None:
     mean = torch.randn(STYLE, generator=torch.Generator().manual_seed(4))
     content = {
-        "g": generator_state(1),
-        "g_ema": generator_state(2),
-        "d": discriminator_state(3),
+        "g": save(generator_state(1)),
+        "g_ema": save(generator_state(2)),
+        "d": save(discriminator_state(3)),
         "latent_avg": mean,
         "args": argparse.Namespace(path="/data/faces.lmdb", size=32),
     }
@@ -197,10 +213,12 @@ def test_pictures_and_logits_are_those_of_the_reference(tmp_path: Path, zipped: 
 
 def test_a_training_s_file_has_no_mean_style(tmp_path: Path) -> None:
     state = generator_state(1)
-    torch.save({"g_ema": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "x.pt")
+    parallel = save({f"module.{name}": tensor for name, tensor in state.items()})
+    torch.save({"g_ema": parallel, "args": argparse.Namespace(size=10**400, batch=4)}, tmp_path / "x.pt")
     model = import_rosinality(read_inert(tmp_path / "x.pt"))
     assert model.networks["G_ema"].state_dict()["w_mean"].abs().min() > 0
     assert len(model.notes) == 3
+    assert model.training_set == {"batch": 4}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +236,7 @@ def test_another_network_is_refused_by_name(tmp_path: Path, spoil: dict[str, Ten
     state = {**generator_state(1), **{name: value for name, value in spoil.items() if value is not None}}
     for name in [name for name, value in spoil.items() if value is None]:
         del state[name]
-    torch.save({"g_ema": state}, tmp_path / "x.pt")
+    torch.save({"g_ema": save(state)}, tmp_path / "x.pt")
     with pytest.raises(ModelFileError, match=message):
         import_rosinality(read_inert(tmp_path / "x.pt"))
 

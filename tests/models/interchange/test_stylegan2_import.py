@@ -147,7 +147,9 @@ def load(path: Path) -> ImportedModel:
     return import_published(read_inert(path))
 
 
-def test_every_tensor_arrives_to_the_bit_and_none_is_left(published: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_every_tensor_arrives_to_the_bit_and_none_is_left(published: Any, tmp_path: Path, protocol: int) -> None:
+    published.protocol = protocol
     networks = {
         "G": published.generator(1, c_dim=3),
         "D": published.discriminator(2, c_dim=3),
@@ -239,6 +241,20 @@ def test_a_file_with_an_average_alone(published: Any, tmp_path: Path) -> None:
     assert (ours.w_mean - w.mean(dim=0)).abs().max() < 0.1 * w.std()
 
 
+def test_a_discriminator_converted_from_tensorflow(published: Any, tmp_path: Path) -> None:
+    """It says the rate of a mapping that it lacks, and that it looks at whole batches."""
+    d = published.discriminator(2, group=None)
+    d.state["_init_kwargs"]["mapping_kwargs"] = {"num_layers": 0, "activation": "lrelu", "lr_multiplier": 0.1}
+    model = load(published.snapshot(tmp_path / "x.pkl", G=published.generator(1), G_ema=published.generator(1), D=d))
+    assert model.config.algorithm.model_dump()["mbstd_group"] == 4
+    assert model.networks["D"].mbstd_group == 4
+    assert [note for note in model.notes if "all pictures of a batch together" in note] == model.notes
+    conditional = published.discriminator(2, c_dim=3)
+    conditional.state["_init_kwargs"]["mapping_kwargs"] = {"lr_multiplier": 0.1}
+    with pytest.raises(ModelFileError, match=r"D says that lr_multiplier is 0\.1"):
+        load(published.snapshot(tmp_path / "x.pkl", G_ema=published.generator(1, c_dim=3), D=conditional))
+
+
 def change(path: str, key: str, value: object) -> Callable[[Any], None]:
     """Set an attribute of a module by dotted name."""
 
@@ -277,6 +293,9 @@ def tensor(path: str, kind: str, key: str, value: torch.Tensor | None) -> Callab
         (said("synthesis_kwargs", {"channel_base": 64, "channel_max": 10}), "says channel_base 64"),
         (said("mapping_kwargs", {"num_layers": 8}), "num_layers is 8, but it is 2"),
         (said("mapping_kwargs", {"lr_multiplier": 0.1}), "lr_multiplier is 0.1"),
+        (said("mapping_kwargs", {"lr_multiplier": 10**400}), "lr_multiplier is a huge number"),
+        (change("synthesis.b8", "conv_clamp", 10**400), "conv_clamp is a huge number, which is no limit"),
+        (change("mapping.fc0", "bias_gain", 10**400), "bias_gain a huge number"),
         (said("attention", True), r"not known here \(attention\)"),
         (change("", "c_dim", 4), "c_dim is 4"),
         (change("synthesis.b16.conv0", "conv_clamp", 2), "different conv_clamp"),
@@ -310,7 +329,7 @@ def test_what_ours_would_compute_otherwise_is_refused_by_name(
         ({"resolution": 64}, "do not belong together: img_resolution is 64 and 32"),
         ({"c_dim": 2}, "do not belong together: c_dim"),
         ({"clamp": None}, "conv_clamp is None in D and 256.0 in G"),
-        ({"group": None}, "groups of None"),
+        ({"group": 0}, "groups of 0"),
         ({"cmap_dim": 12, "c_dim": 0, "architecture": "skip"}, "architecture skip"),
     ],
 )
