@@ -13,7 +13,7 @@ its s/kimg), or the comparison is unfair to it.
 
 The contenders take turns, so that other work on the machine meets both alike; the clock of each runs during its own
 steps only. After every turn: a grid of the averaged generator, and its KID (x 1000, with its standard error) against
-all pictures. "reals" is the same figure of one half of the pictures against the other: what a perfect generator gets.
+all pictures. "reals" is the same figure of one half of the pictures against the other.
 OUT holds result.json, reals.png, PRESET-MINUTES.png, and curves.png where matplotlib is installed.
 """
 
@@ -66,9 +66,14 @@ def read_pictures(folder: Path, resolution: int) -> np.ndarray:
     return np.stack([resize(picture, resolution, resolution).transpose(2, 0, 1) for picture in pictures])
 
 
-def enter(preset: str, resolution: int, device: torch.device, changes: dict[str, Any]) -> Contender:
+def enter(preset: str, resolution: int, device: torch.device, kimg: float | None, micro_batch: int | None) -> Contender:
     """A contender at its start."""
-    config = resolve_preset(preset, {**changes, "resolution": resolution, "device": device.type})
+    changes: dict[str, Any] = {"resolution": resolution, "device": device.type}
+    if kimg is not None:
+        changes["kimg"] = kimg
+    config = resolve_preset(preset, changes)
+    if micro_batch is not None and micro_batch < config.batch:
+        config = resolve_preset(preset, {**changes, "micro_batch": micro_batch})
     rng = torch.Generator().manual_seed(0)
     algorithm = build_algorithm(config, device, rng)
     average = ExponentialMovingAverage(algorithm.networks()["G"], average_half_life(config, 0), config.ema_ramp_up)
@@ -155,13 +160,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=8, help="how often KID is taken")
     parser.add_argument("--fakes", type=int, default=2000)
     parser.add_argument("--kimg", type=float, help="length that R3GAN's schedules are laid out for")
-    parser.add_argument("--micro-batch", type=int, help="of both: larger than the presets' is faster on a large GPU")
+    parser.add_argument("--micro-batch", type=int, help="pictures computed at once; the presets' spare small GPUs")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    given = {"kimg": arguments.kimg, "micro_batch": arguments.micro_batch}
-    changes = {name: value for name, value in given.items() if value is not None}
-    contenders = [enter(preset, arguments.resolution, device, changes) for preset in arguments.presets]
+    asked = (arguments.resolution, device, arguments.kimg, arguments.micro_batch)
+    contenders = [enter(preset, *asked) for preset in arguments.presets]
 
     pictures = read_pictures(arguments.data, arguments.resolution)
     columns, rows = grid_shape(arguments.resolution)

@@ -33,10 +33,17 @@ def say_invalid(error: ValidationError, whole: str = "") -> list[str]:
 def say_invalid_setting(one: Mapping[str, Any], name: str) -> str:
     """One entry of `ValidationError.errors()` as a user reads it; name "" where settings do not go together.
 
-    Our validators' own words stand alone: they name the value themselves where it matters. What was given is said for
-    a setting, not for a whole table.
+    What was given is added for a setting, not for a whole table, and not where the words quote it already.
     """
-    message = str(one.get("ctx", {}).get("error", one["msg"]))
-    if not isinstance(one["input"], Mapping) and name and one["type"] != "missing":
-        message += f" (got {one['input']!r})"
+    own = one["type"] in ("value_error", "assertion_error")  # pydantic puts its own words before those of a validator
+    message = str(one["ctx"]["error"]) if own else str(one["msg"])
+    given = one["input"]
+    if name and one["type"] != "missing" and not isinstance(given, Mapping) and not _quotes(message, given):
+        message += f" (got {given!r})"
     return f"{name}: {message}" if name else message
+
+
+def _quotes(message: str, given: object) -> bool:
+    """Whether a message quotes the given text, or one of the given texts."""
+    texts = given if isinstance(given, list | tuple) else (given,)
+    return any(isinstance(text, str) and repr(text) in message for text in texts)

@@ -13,6 +13,8 @@ from flows.errors import is_plain, say_error
 
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 _END = "Finished in state "
+# How Prefect's engine begins what it logs of a flow or task that raised: the error is said elsewhere, or in its place.
+_FAILURES = ("Encountered exception during", "Task run failed with")
 
 
 class ConsoleHandler(PrefectConsoleHandler):
@@ -35,12 +37,15 @@ class ConsoleHandler(PrefectConsoleHandler):
     def _shorten(self, record: logging.LogRecord) -> logging.LogRecord | None:
         run = str(getattr(record, "task_run_id", None) or getattr(record, "flow_run_id", None))
         error = record.exc_info[1] if record.exc_info else None
+        message = record.getMessage()
         if error is not None and is_plain(error):
+            if not message.startswith(_FAILURES):  # of a hook, or of a cache key: its own words say what failed
+                return _reword(record, f"{message.rstrip('.:')}: {say_error(error)}")
             self._failed.add(run)
             return _reword(record, say_error(error)) if os.environ.get("PREFECT__FLOW_RUN_ID") else None
-        if run in self._failed and record.getMessage().startswith(_END):
+        if run in self._failed and message.startswith(_END):
             self._failed.discard(run)
-            return _reword(record, record.getMessage().partition("(")[0])
+            return _reword(record, message.partition("(")[0])
         return record
 
 

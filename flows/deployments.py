@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,10 @@ def make_deployments(store: Path, recipe: Recipe) -> list[Any]:
     ]
 
 
-def serve_all(store: Path, recipe: Recipe, ready: Callable[[], None]) -> None:
-    """Serve all deployments until Ctrl-C or SIGTERM. ready: called once the server knows all of them.
+def serve_all(store: Path, recipe: Recipe, ready: Callable[[], None], lost: threading.Event) -> None:
+    """Serve all deployments until Ctrl-C or SIGTERM, or until the server is lost for good, which ends their runs, too.
+
+    ready: called once the server knows all of them.
 
     Prefect's UI asks for deployments when a page opens, and not again for a while: a page that is opened before they
     are there stays empty.
@@ -92,7 +95,28 @@ def serve_all(store: Path, recipe: Recipe, ready: Callable[[], None]) -> None:
         runner.add_deployment(deployment)
     ready()
     with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
-        asyncio.run(runner.start())
+        asyncio.run(_serve_until(lost, runner))
+
+
+async def _serve_until(lost: threading.Event, runner: Runner) -> None:
+    """Ask for runs and start them. Once the server is lost, stop as on Ctrl-C: Prefect's runner would ask for ever."""
+    serving = asyncio.current_task()
+    assert serving is not None
+
+    async def watch() -> None:
+        while not lost.is_set():
+            await asyncio.sleep(POLL_SECONDS)
+        runner.pause_on_shutdown = False  # no server is there to do it on: the runner's tidying-up would fail
+        serving.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await runner.start()
+    except asyncio.CancelledError:
+        if not lost.is_set():
+            raise
+    finally:
+        watcher.cancel()
 
 
 def close_lost_runs() -> list[str]:

@@ -111,7 +111,7 @@ def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"the recipe {where} is not usable:\n{_list_errors(error)}") from error
+        raise RecipeError(f"the recipe {where} is not usable:\n{_list_errors(error, whole='recipe')}") from error
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,5 +150,5 @@ def make_training(base: dict[str, Any], overrides: Sequence[str]) -> TrainParams
         raise RecipeError("the training settings are not usable:\n" + _list_errors(error)) from error
 
 
-def _list_errors(error: ValidationError) -> str:
-    return "\n".join(f"  {line}" for line in say_invalid(error, whole="recipe"))
+def _list_errors(error: ValidationError, whole: str = "") -> str:
+    return "\n".join(f"  {line}" for line in say_invalid(error, whole))

@@ -16,6 +16,7 @@ from pydantic import Field
 from datasets.sheets import encode_data_uri
 from datasets.store import Store
 from tasks.gpu import gpu_slot
+from tasks.progress import ProgressLog
 from tasks.sample import NEWEST, SampleParams, find_run, sample_run
 
 FIGURES = ("grid", "psi-sweep", "mixing")
@@ -58,16 +59,17 @@ def show_figure(path: Path, limit: int) -> str:
 
 
 class SamplingArtifact:
-    """A progress bar on the run's page for what takes long enough to see it, and a log line for each thing made."""
+    """A progress bar on the run's page for what takes long enough to see it, and lines in its log."""
 
     def __init__(self) -> None:
-        self._log = get_run_logger()
+        self._lines = ProgressLog(get_run_logger().info)
         self._artifact: uuid.UUID | None = None
         self._reported = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if done == total:
-            self._log.info("%s: %d pictures", what, total)
+        self._lines(what, done, total)
+        if not done:
+            return
         now = time.monotonic()
         if now - self._reported < SECONDS_BETWEEN_REPORTS and not (done == total and self._artifact):
             return

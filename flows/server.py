@@ -29,25 +29,36 @@ _LOOK_SECONDS = 0.5
 # Prefect's settings once the server is gone
 _GONE = {"PREFECT_CLIENT_MAX_RETRIES": "0", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 START_SECONDS = 150  # the first start migrates a fresh database
+_ASK_SECONDS = 5.0  # for a user's server to take a connection
 _HOST = "127.0.0.1"
+_AGAIN = "Run the command again: it goes on where it was. With --no-prefect it needs no server."
 
 
-def server_for(store: Path, no_prefect: bool = False, port: int = 0) -> contextlib.AbstractContextManager[str]:
+def server_for(
+    store: Path,
+    no_prefect: bool = False,
+    port: int = 0,
+    advice: str = _AGAIN,
+    lost: threading.Event | None = None,
+) -> contextlib.AbstractContextManager[str]:
     """What a command needs to run flows: the server that the user's settings name, or one of our own.
 
     Enter the result when the server is needed, so that a wrong recipe costs no waiting. It gives the server's address,
     "" when none is started. Our own server keeps its history in the user's PREFECT_HOME if there is one, else in the
-    store. port: 0 takes a free one.
+    store. port: 0 takes a free one. advice, lost: see prefect_server. Entering raises KaobakoError when nothing answers
+    where the user's settings name a server, or when our own does not start.
     """
     prepare_prefect(store)
-    if no_prefect or _user_has_a_server():
+    if no_prefect:
         return contextlib.nullcontext("")
+    if _user_has_a_server():
+        return _users_server()
     from prefect.context import refresh_global_settings_context
 
     port = port or _free_port()
     os.environ["PREFECT_API_URL"] = f"http://{_HOST}:{port}/api"
     refresh_global_settings_context()  # Prefect reads the environment when it is imported
-    return prefect_server(store / "prefect" / "server.log", port)
+    return prefect_server(store / "prefect" / "server.log", port, advice, lost)
 
 
 def _user_has_a_server() -> bool:
@@ -58,12 +69,37 @@ def _user_has_a_server() -> bool:
 
 
 @contextlib.contextmanager
-def prefect_server(log: Path, port: int) -> Iterator[str]:
+def _users_server() -> Iterator[str]:
+    """The server that the user's settings name; yields "". It is asked once, or Prefect would end in a traceback.
+
+    By Prefect's own client, which knows the user's proxies, certificates and keys. Any answer will do: what a server
+    says, and how soon, is between it and Prefect. Raises KaobakoError where nothing takes a connection.
+    """
+    from httpx import ReadTimeout, TransportError
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+    with once, get_client({"timeout": _ASK_SECONDS}, sync_client=True) as client:
+        error = client.api_healthcheck()
+    if isinstance(error, TransportError) and not isinstance(error, ReadTimeout):
+        said = str(error).rstrip(".") or type(error).__name__
+        raise KaobakoError(
+            f"the Prefect server {client.api_url.copy_with(userinfo=b'')} cannot be reached: {said}. Start it with "
+            "`kaobako serve` where PREFECT_API_URL is not set, or unset PREFECT_API_URL: this command then starts a "
+            "server of its own."
+        ) from error
+    yield ""
+
+
+@contextlib.contextmanager
+def prefect_server(log: Path, port: int, advice: str = _AGAIN, lost: threading.Event | None = None) -> Iterator[str]:
     """A Prefect server with its UI on loopback for the body; yields its address, such as http://127.0.0.1:4200.
 
     log: file for its output. It is stopped at the end, and ends by itself when this process is killed. Should it end
-    before that, Prefect's client is told not to wait for it. Raises KaobakoError when the port is taken, or when it
-    does not answer in time.
+    before that, Prefect's client is told not to wait for it; a body that fails without it is a KaobakoError, which ends
+    with `advice`. lost: set when the server has ended, for a body that is of no use without it; the body's end is that
+    error then. Raises KaobakoError also when the port is taken, or when the server does not answer in time.
     """
     from httpx import TransportError
 
@@ -82,16 +118,16 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
     try:
         _wait_for(f"{address}/api/health", server, log)
         create_gpu_limit()
-        with _watching(server, log):
+        gone = KaobakoError(f"the Prefect server of this command has ended; its log is {log}. {advice}")
+        with _watching(server, log, lost):
             try:
                 yield address
+                if lost is not None and lost.is_set():
+                    raise gone
             except TransportError as error:
                 if server.poll() is None:
                     raise
-                raise KaobakoError(
-                    f"the Prefect server of this command has ended; its log is {log}. Run the command again: it goes "
-                    "on where it was. With --no-prefect it needs no server."
-                ) from error
+                raise gone from error
             finally:
                 if server.poll() is None:
                     _send_what_is_left()  # what the run's page says of an error, too
@@ -105,11 +141,11 @@ def prefect_server(log: Path, port: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _watching(server: subprocess.Popen[bytes], log_file: Path) -> Iterator[None]:
+def _watching(server: subprocess.Popen[bytes], log_file: Path, lost: threading.Event | None) -> Iterator[None]:
     """Stop waiting for a server of our own that is gone: it never comes back, and nobody else has its port.
 
     Prefect's client would try each request again for a minute, each event for seven seconds, and its log say so at
-    every line. This stays so until the process ends: its last events and lines are tried after the body.
+    every line. This stays so until the process ends: its last events and lines are tried after the body. lost: set.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.events.clients import NullEventsClient
@@ -125,6 +161,8 @@ def _watching(server: subprocess.Popen[bytes], log_file: Path) -> Iterator[None]
         refresh_global_settings_context()
         EventsWorker.set_client_override(NullEventsClient)
         log.warning("the Prefect server of this command has ended; no page is updated any more. Its log: %s", log_file)
+        if lost is not None:
+            lost.set()
 
     watcher = threading.Thread(target=watch, daemon=True, name="server-watcher")
     watcher.start()

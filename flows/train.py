@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,44 @@ from prefect.logging import get_run_logger
 from datasets.sheets import encode_data_uri
 from datasets.store import Store
 from models.training.run import RunFolder
-from models.training.snapshot import read_record
 from models.training.trainer import TrainingProgress, TrainingResult
 from tasks.gpu import gpu_slot
-from tasks.train import TrainingJob, TrainParams, open_training, plan_training, run_training
+from tasks.train import TrainParams, open_training, plan_training, run_training
 
 WARNINGS_KEY = "training-warnings"
 METRICS_KEY = "training-metrics"
 METRICS_SHOWN = 20  # newest rows of the table of figures
+
+
+class Ending:
+    """How a training ended, kept in this process: a flow whose server went away raises that instead."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] | None = None  # what `train` gives; None until the loop has returned
+        self.error: BaseException | None = None  # what ended it before that
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Keep the error that the body raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+_ENDING: ContextVar[Ending] = ContextVar("ending")
+
+
+@contextmanager
+def keep_ending() -> Iterator[Ending]:
+    """What becomes of the training of the body, which calls the flow once."""
+    ending = Ending()
+    token = _ENDING.set(ending)
+    try:
+        yield ending
+    finally:
+        _ENDING.reset(token)
 
 
 def name_flow_run() -> str:
@@ -62,25 +94,27 @@ def train(
     """
     place = Store(store)
     named = "" if data or (resume and not allow_other_dataset) else dataset
-    job = plan_training(
-        place,
-        named,
-        params,
-        run,
-        resume,
-        data=Path(data) if data else None,
-        out=Path(out) if out else None,
-        allow_other_dataset=allow_other_dataset,
-    )
-    log = get_run_logger()
-    for line in job.data.left_out:
-        log.warning("left out: %s", line)
-    training = open_training(job)
+    ending = _ENDING.get(None) or Ending()
+    with ending.noting():
+        job = plan_training(
+            place,
+            named,
+            params,
+            run,
+            resume,
+            data=Path(data) if data else None,
+            out=Path(out) if out else None,
+            allow_other_dataset=allow_other_dataset,
+        )
+        log = get_run_logger()
+        for line in job.data.left_out:
+            log.warning("left out: %s", line)
+        training = open_training(job)
     watcher = TrainingArtifacts(job.folder.name)
-    with gpu_slot():
-        result = run_training(training, watcher)
+    with gpu_slot(), ending.noting():
+        ending.made = summarise_training(run_training(training, watcher), job.reference)
     watcher.show_grids(job.folder)
-    return summarise_training(result, job.reference)
+    return ending.made
 
 
 def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
@@ -93,21 +127,6 @@ def summarise_training(result: TrainingResult, dataset: str) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "stopped": result.stopped,
     }
-
-
-def read_outcome(job: TrainingJob) -> dict[str, Any] | None:
-    """The outcome of a training whose server went away before it was told: what the run's folder says of it.
-
-    None where no snapshot is: it was not begun.
-    """
-    run = RunFolder(job.folder)
-    snapshot = run.latest_snapshot(with_state=True)
-    if snapshot is None:
-        return None
-    nimg = read_record(snapshot).nimg
-    seconds = [line["seconds"] for line in run.read_stats()][-1:] or [0.0]
-    stopped = nimg < job.config.total_images
-    return summarise_training(TrainingResult(job.folder, snapshot, nimg, seconds[0], stopped, {}), job.reference)
 
 
 class TrainingArtifacts:

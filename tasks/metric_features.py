@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,11 +22,12 @@ from models.metrics.neighbours import reduce_picture
 from models.sampling.generator import Code, LoadedGenerator
 from models.sampling.layout import fit_cell
 from models.sampling.settings import Ground, SamplingSettings
+from tasks.progress import Progress
 
 FEATURES_VERSION = 1  # bump when what a row holds changes its meaning
-ROWS = 2048  # pictures whose features are looked up, and written, at once
+ROWS = 2048  # pictures whose features are looked up at once
 MERGED_ROWS = 20_000  # of a merged file of the cache: 150 MB while it is written
-PART = 128  # pictures that are held for the extractor
+PART = 128  # pictures that are held for the extractor; what it sees in reals is then written
 
 FEATURES = pa.schema(
     [
@@ -37,9 +37,6 @@ FEATURES = pa.schema(
         ("pixel_digest", pa.string()),  # of the picture at the size that training sees
     ]
 )
-
-Progress = Callable[[str, int, int], None]
-"""Hears what is being done, how many pictures it is done for, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,7 @@ def measure_reals(
 ) -> FeatureSet:
     """What the extractor sees in real pictures. Only those that the cache does not know are opened."""
     parts = []
+    what = "reals, mirrored" if mirrored else "reals"
     for start in range(0, len(chosen), ROWS):
         part = chosen[start : start + ROWS].tolist()
         names = [digest_json([reader.identify(k), "mirrored"]) if mirrored else reader.identify(k) for k in part]
@@ -96,30 +94,30 @@ def measure_reals(
         known = set(rows[INPUT].to_pylist())
         missing = [name for name in numbers if name not in known]
         if missing:
-            told = partial(_add_progress, progress, start + len(part) - len(missing), len(chosen))
-            opened = [numbers[name] for name in missing]
-            found = _to_rows(missing, _look_at_reals(reader, opened, extractor, mirrored, told))
-            cache.add(found)
-            rows = pa.concat_tables([rows, found])
+            done = start + len(part) - len(missing)
+            if done:  # known already, at once: what follows takes its time
+                progress(what, done, len(chosen))
+            tables = [rows]
+            for seen in _look_at_reals(reader, [numbers[name] for name in missing], extractor, mirrored):
+                begun = sum(map(len, tables[1:]))
+                tables.append(_to_rows(missing[begun : begun + len(seen)], seen))
+                cache.add(tables[-1])
+                progress(what, done + begun + len(seen), len(chosen))
+            rows = pa.concat_tables(tables)
+            cache.compact(max_rows=MERGED_ROWS)
         parts.append(_from_rows(rows.take(pc.index_in(pa.array(names), value_set=rows[INPUT]))))
-        progress("reals", start + len(part), len(chosen))
-    cache.compact(max_rows=MERGED_ROWS)
+        if not missing:
+            progress(what, start + len(part), len(chosen))
     return _join(parts)
 
 
 def _look_at_reals(
-    reader: PictureReader, numbers: Sequence[int], extractor: Extractor, mirrored: bool, progress: Callable[[int], None]
-) -> FeatureSet:
-    parts = []
+    reader: PictureReader, numbers: Sequence[int], extractor: Extractor, mirrored: bool
+) -> Iterator[FeatureSet]:
+    """What is seen in PART of them, and in the next."""
     with closing(reader.pictures(numbers)) as pictures:
         while part := [to_rgb(picture) for picture in islice(pictures, PART)]:
-            parts.append(look_at(_mirror(part) if mirrored else part, extractor))
-            progress(sum(map(len, parts)))
-    return _join(parts)
-
-
-def _add_progress(progress: Progress, before: int, total: int, done: int) -> None:
-    progress("reals", before + done, total)
+            yield look_at(_mirror(part) if mirrored else part, extractor)
 
 
 def measure_fakes(
@@ -130,6 +128,7 @@ def measure_fakes(
     extractor: Extractor,
     progress: Progress,
     mirrored: int = 0,  # of how many, from the first, the mirror images are looked at, too
+    what: str = "fakes",  # for the progress
 ) -> tuple[FeatureSet, FeatureSet | None]:
     """What the extractor sees in the pictures of seeds, of which only PART are held at a time; and in mirror images."""
     pictures = draw_fakes(generator, seeds, labels, settings)
@@ -141,7 +140,7 @@ def measure_fakes(
         if done < mirrored:
             flipped.append(look_at(_mirror(part[: mirrored - done]), extractor))
         done += len(part)
-        progress("fakes", done, len(seeds))
+        progress(what, done, len(seeds))
     return _join(parts), _join(flipped) if flipped else None
 
 

@@ -1,7 +1,8 @@
 """Metrics: how good a generator's pictures are, against a version or a folder; and whether it learned any by heart.
 
 The reals are read and reduced as a training reads them, and never mirrored, so that only the generator makes a
-difference. What the same figures give between two halves of the reals stands beside: no generator can do better.
+difference. KID of a perfect generator is 0 but for chance; that of two halves of the reals, beside it, shows how much
+chance that is. The other figures depend on the counts.
 """
 
 from __future__ import annotations
@@ -15,40 +16,54 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from datasets.digests import digest_json
 from datasets.store import Store
 from models.device import best_device
+from models.interchange.imported_run import ORIGIN_FILE
 from models.metrics.extractors import Extractor, load_extractor
 from models.metrics.figures import CurvePoint, draw_curve
-from models.metrics.neighbours import PERCENT
 from models.sampling.generator import load_generator
-from models.training.config import DatasetRef
+from models.sampling.settings import SamplingSettings
+from models.training.config import DatasetRef, TrainingConfig
 from models.training.metrics_file import measured_settings, read_metrics, record_metrics
 from models.training.run import RunFolder, find_snapshot
 from models.training.snapshot import SnapshotError, check_snapshot, read_record, weights_path
 from models.weights import digest_file
-from tasks.metric_features import Progress, measure_fakes
-from tasks.metric_lines import SUBSET, Comparison, describe_figures, finish_lines, ignore_progress, sampling_settings
+from tasks.metric_features import measure_fakes
+from tasks.metric_lines import (
+    FIGURES,
+    MEMORISED,
+    SUBSET,
+    Comparison,
+    Line,
+    describe_figures,
+    describe_memorised,
+    finish_lines,
+    memorised_lines,
+    sampling_settings,
+    say_counts,
+)
 from tasks.metric_reference import (
     MetricsError,
     Reference,
     draw_labels,
+    even_labels,
     find_labels,
     find_reference,
     find_trained_on,
     open_reference,
 )
-from tasks.neighbours import COMPARED, MemorisationReport, Samples, check_memorisation
+from tasks.neighbours import COMPARED, Samples, check_memorisation, find_yardstick
+from tasks.progress import Progress, ignore_progress
 from tasks.sample import find_home
 from tasks.stage import StageParams
-from tasks.train_data import LabelTable
-
-MEMORISED = ("memorised", "memorised_pixels")
+from tasks.train_data import LabelTable, TrainingData
 
 
 class MetricsParams(StageParams):
     """What is measured, and on how many pictures."""
 
-    samples: int = Field(5000, ge=8, description="Fakes to look at; more make the figures surer, and take longer")
+    samples: int = Field(5000, ge=8, description="Fakes to look at; more make KID surer, and take longer")
     seed: int = Field(0, ge=0, description="The first fake's seed; the others follow it")
     extractor: str = Field(
         "hed-vgg4", min_length=1, description="What pictures are compared by: hed-vgg4, or a file .pt, .ts or .onnx"
@@ -75,11 +90,14 @@ class MetricsJob:
     home: Path  # the run's folder
     snapshots: tuple[Path, ...]  # records, or a lone .safetensors; the last one is looked at more closely
     params: MetricsParams
+    sampling: SamplingSettings
     extractor: Extractor
     reference: Reference
     trained_on: Reference | None  # None: no neighbours
     held_out: Reference | None
-    labels: LabelTable | None
+    labels: LabelTable | None  # of the fakes
+    caution: str  # what to know of these fakes
+    known: dict[str, Line]  # lines of earlier, by what was measured
     notes: tuple[str, ...] = ()
 
 
@@ -88,8 +106,8 @@ class MetricsReport:
     """What was measured."""
 
     run: Path
-    lines: list[dict[str, Any]]  # of metrics.jsonl: the newest snapshot's
-    curve: list[dict[str, Any]]  # the KID of every snapshot, oldest first; empty unless all were asked for
+    lines: list[Line]  # of metrics.jsonl: the newest snapshot's
+    curve: list[Line]  # the KID of every snapshot, oldest first; empty unless all were asked for
     pictures: dict[str, str]  # paths by name
     verdicts: list[str] = field(default_factory=list)  # on memorisation, in sentences
     notes: list[str] = field(default_factory=list)  # what to know when reading the figures
@@ -121,43 +139,75 @@ def measure_run(
     same settings is taken from there. Raises KaobakoError, models' RunError, SnapshotError, ExtractorError or
     WeightError, with what to do.
     """
-    return measure(plan_metrics(store, source, against, params), progress or ignore_progress)
+    told = progress or ignore_progress
+    return measure(plan_metrics(store, source, against, params, told), told)
 
 
-def plan_metrics(store: Store, source: Path, against: str, params: MetricsParams) -> MetricsJob:
-    """Find and check all that is needed. Of plain folders all pictures are read once."""
+def plan_metrics(
+    store: Store, source: Path, against: str, params: MetricsParams, progress: Progress = ignore_progress
+) -> MetricsJob:
+    """Find and check all that is needed: small things first. Of plain folders all pictures are read once."""
     newest = find_snapshot(source)
     home = find_home(source)
     if params.all_snapshots and not source.is_dir():
         raise MetricsError("--all-snapshots is of a run's folder: name the run, not one of its snapshots")
     earlier = [path for path in RunFolder(home).snapshot_records() if path < newest] if params.all_snapshots else []
+    lines = read_metrics(home)
     record = read_record(newest)
     config = record.config
-    extractor = load_extractor(params.extractor, best_device(), [store.weights])
-    sampling_settings(load_generator(newest, params.ema), params.psi)
-    notes: list[str] = []
-    trained = None
-    if not against or params.neighbours or config.labels:
-        try:
-            trained = find_trained_on(store, home, record.dataset)
-        except MetricsError as error:
-            if not against or config.labels:
-                raise
-            notes.append(f"no training pictures were looked for: {error}")
+    sampling = sampling_settings(load_generator(newest, params.ema), params.psi)
+    trained, missing = _look_for_training_pictures(store, home, record.dataset)
+    if trained is None and not against:
+        raise MetricsError(f"{missing}. Name what to measure against: --against NAME@V or --against FOLDER")
     chosen = find_reference(store, against) if against else trained
     assert chosen is not None
-    labels = None if trained is None else find_labels(home, trained, config)
-    reference = open_reference(chosen, config, params.subset, home)
-    trained_on = held_out = None
+    labels, caution = _choose_labels(home, config, trained, missing) if config.labels else (None, "")
+    held_out = find_reference(store, params.held_out) if params.held_out and params.neighbours and trained else None
+    extractor = load_extractor(params.extractor, best_device(), [store.weights])
+
+    notes = [caution] if caution else []
+    reference = open_reference(chosen, config, params.subset, home, progress)
+    trained_on = None
     if params.neighbours and trained is not None:
         same = trained.describe() == chosen.describe()
-        trained_on = reference if same else open_reference(trained, config, params.subset, home)
+        trained_on = reference if same else open_reference(trained, config, params.subset, home, progress)
         notes += _judge_training_pictures(trained_on, record.dataset)
-        if params.held_out:
-            held_out = open_reference(find_reference(store, params.held_out), config, COMPARED, home)
+    elif params.neighbours:
+        notes.append(f"no training pictures were looked for: {missing}")
     return MetricsJob(
-        home, (*earlier, newest), params, extractor, reference, trained_on, held_out, labels, tuple(notes)
+        home=home,
+        snapshots=(*earlier, newest),
+        params=params,
+        sampling=sampling,
+        extractor=extractor,
+        reference=reference,
+        trained_on=trained_on,
+        held_out=None if held_out is None else open_reference(held_out, config, COMPARED, home, progress),
+        labels=labels,
+        caution=caution,
+        known={} if params.again else {measured_settings(line): line for line in lines},
+        notes=tuple(notes),
     )
+
+
+def _look_for_training_pictures(store: Store, home: Path, dataset: DatasetRef) -> tuple[TrainingData | None, str]:
+    """What a run was trained on, or why it is not there."""
+    try:
+        return find_trained_on(store, home, dataset), ""
+    except MetricsError as error:
+        return None, str(error)
+
+
+def _choose_labels(
+    home: Path, config: TrainingConfig, trained: TrainingData | None, missing: str
+) -> tuple[LabelTable, str]:
+    """Labels for the fakes of a conditional run, and what to know of them."""
+    if trained is not None:
+        return find_labels(home, trained, config), ""
+    if not (home / ORIGIN_FILE).is_file():
+        raise MetricsError(f"{home.name} is conditional, and fakes need the labels that it was trained with: {missing}")
+    said = f"nobody noted which labels {home.name} was trained with: each of its {config.labels} classes is drawn "
+    return even_labels(config.labels), said + "equally often, which the reals may not be"
 
 
 def _judge_training_pictures(trained_on: Reference, dataset: DatasetRef) -> list[str]:
@@ -172,138 +222,155 @@ def _judge_training_pictures(trained_on: Reference, dataset: DatasetRef) -> list
     return notes
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is known of one snapshot, and what is to be measured."""
+
+    snapshot: Path
+    what: str  # its fakes, for the progress
+    stubs: dict[str, Line]  # of all figures that are asked for: what is known before
+    known: dict[str, Line]  # those that were measured earlier
+
+    def lacks(self, figures: Sequence[str]) -> bool:
+        """Whether one of them is asked for and not known."""
+        return any(figure in self.stubs and figure not in self.known for figure in figures)
+
+    @property
+    def fakes(self) -> int:
+        """How many have to be looked at."""
+        asked = [self.stubs[figures[0]]["fakes"] for figures in (FIGURES, MEMORISED) if self.lacks(figures)]
+        return max(asked, default=0)
+
+
 def measure(job: MetricsJob, progress: Progress) -> MetricsReport:
     """Do what was planned."""
-    known = {} if job.params.again else {measured_settings(line): line for line in read_metrics(job.home)}
+    works, damaged = _list_works(job)
+    if any(work.fakes for work in works):
+        progress("reals", 0, len(job.reference.chosen))
+    for work in works:
+        if work.fakes:
+            progress(work.what, 0, work.fakes)
     comparison = Comparison(job.extractor, job.reference, progress)
-    points: list[dict[str, Any]] = []
-    notes = list(job.notes)
-    for snapshot in job.snapshots[:-1]:
-        try:
-            check_snapshot(snapshot, with_state=False)
-        except SnapshotError as error:
-            notes.append(f"passed over: {error}")
-            continue
-        lines, _ = _measure_snapshot(job, snapshot, comparison, known, False)
-        points.append(_line_of(lines, "kid"))
-    lines, memorised = _measure_snapshot(job, job.snapshots[-1], comparison, known, job.trained_on is not None)
-    points.append(_line_of(lines, "kid"))
-    pictures = memorised.pictures if memorised else _known_pictures(job, lines)
+    measured = [_measure_snapshot(job, work, comparison) for work in works]
+    lines, points = measured[-1], [_line_of(found, "kid") for found in measured]
+    pictures = _pictures_of(job, lines)
     if job.params.all_snapshots:
         pictures = {**pictures, **_draw_kid(job, points)}
-    notes += [caution for caution in dict.fromkeys(str(line["caution"]) for line in lines) if caution]
-    notes += memorised.notes if memorised else ()
+    memorised = [line for line in lines if line["figure"] in MEMORISED]
+    notes = [*job.notes, *damaged, say_counts(points[-1]["reals"], points[-1]["fakes"])]
+    notes += memorised[0]["notes"] if memorised else []
     return MetricsReport(
         job.home,
         lines,
         points if job.params.all_snapshots else [],
         {name: path.as_posix() for name, path in pictures.items()},
-        [str(line["verdict"]) for line in lines if line["figure"] in MEMORISED],
+        [str(line["verdict"]) for line in memorised],
         notes,
     )
 
 
-def _measure_snapshot(
-    job: MetricsJob,
-    snapshot: Path,
-    comparison: Comparison,
-    known: Mapping[tuple[Any, ...], dict[str, Any]],
-    neighbours: bool,
-) -> tuple[list[dict[str, Any]], MemorisationReport | None]:
-    """The lines of one snapshot: those that are known, or new ones, which are written down."""
-    started = time.perf_counter()
-    generator = load_generator(snapshot, job.params.ema, best_device())
-    sampling = sampling_settings(generator, job.params.psi)
-    seeds = range(job.params.seed, job.params.seed + job.params.samples)
-    weights = read_record(snapshot).weights_sha256 or digest_file(weights_path(snapshot))
+def _list_works(job: MetricsJob) -> tuple[list[_Work], list[str]]:
+    """One for each snapshot, and what is to be said of those that are damaged."""
+    works, damaged = [], []
+    for snapshot in job.snapshots:
+        newest = snapshot == job.snapshots[-1]
+        try:
+            if not newest:  # that one was checked when it was found
+                check_snapshot(snapshot, with_state=False)
+        except SnapshotError as error:
+            damaged.append(f"passed over: {error}")
+            continue
+        works.append(_describe_work(job, snapshot, newest and job.trained_on is not None))
+    return works, damaged
+
+
+def _describe_work(job: MetricsJob, snapshot: Path, neighbours: bool) -> _Work:
+    record = read_record(snapshot)
     stubs = describe_figures(
         job.extractor,
         job.reference,
-        generator.config,
-        sampling,
-        seeds,
+        record.config,
+        job.sampling,
+        _seeds(job),
         job.params.ema,
         job.params.subset,
-        generator.nimg,
-        weights,
+        record.nimg,
+        record.weights_sha256 or digest_file(weights_path(snapshot)),
+        job.labels,
+        job.caution,
     )
-    stubs |= _describe_memorised(job, stubs["kid"]) if neighbours else {}
-    old = [known[key] for stub in stubs.values() if (key := measured_settings(stub)) in known]
-    if len(old) == len(stubs) and all(path.is_file() for path in _known_pictures(job, old).values()):
-        return old, None
-    looked_up = min(COMPARED, len(seeds)) if neighbours else 0
+    if neighbours and job.trained_on is not None:
+        seeds = _seeds(job)[:COMPARED]
+        stubs |= describe_memorised(stubs["kid"], job.trained_on, job.held_out, record.config, seeds, job.params.subset)
+    known = {figure: job.known[key] for figure, stub in stubs.items() if (key := measured_settings(stub)) in job.known}
+    for figures in (FIGURES, MEMORISED):  # each group is of one measurement
+        found = [known[figure] for figure in figures if figure in known]
+        if len(found) < len(figures) or not all(path.is_file() for path in _pictures_of(job, found).values()):
+            known = {figure: line for figure, line in known.items() if figure not in figures}
+    what = "fakes" if len(job.snapshots) == 1 else f"fakes after {record.nimg / 1000:g} kimg"
+    return _Work(snapshot, what, stubs, known)
+
+
+def _seeds(job: MetricsJob) -> range:
+    return range(job.params.seed, job.params.seed + job.params.samples)
+
+
+def _measure_snapshot(job: MetricsJob, work: _Work, comparison: Comparison) -> list[Line]:
+    """The lines of one snapshot: those that are known, and new ones, which are written down. Reals come first."""
+    if not work.fakes:
+        return list(work.known.values())
+    started = time.perf_counter()
+    figures, memorised = work.lacks(FIGURES), work.lacks(MEMORISED)
+    generator = load_generator(work.snapshot, job.params.ema, best_device())
+    if figures:
+        comparison.halves()
+    yardstick = None
+    if memorised and job.trained_on is not None:
+        mirror = generator.config.mirror
+        yardstick = find_yardstick(job.trained_on, job.held_out, mirror, job.extractor, comparison.progress)
+    looked_up = work.stubs[MEMORISED[0]]["fakes"] if memorised else 0
+    seeds = _seeds(job)[: work.fakes]
     labels = draw_labels(job.labels, len(seeds))
     mirrored = looked_up if generator.config.mirror else 0
-    fakes, flipped = measure_fakes(generator, seeds, labels, sampling, job.extractor, comparison.progress, mirrored)
-    lines = comparison.lines(fakes.features, stubs)
-    report = None
-    if job.trained_on is not None and neighbours:
+    fakes, flipped = measure_fakes(
+        generator, seeds, labels, job.sampling, job.extractor, comparison.progress, mirrored, work.what
+    )
+    found = dict(work.known)
+    if figures:
+        lines = finish_lines(comparison.lines(fakes.features, work.stubs), started)
+        record_metrics(job.home, lines)
+        found |= {line["figure"]: line for line in lines}
+    if yardstick is not None and job.trained_on is not None:
         some = None if labels is None else labels[:looked_up]
-        samples = Samples(generator, sampling, seeds[:looked_up], some, fakes.take(np.arange(looked_up)), flipped)
+        samples = Samples(generator, job.sampling, seeds[:looked_up], some, fakes.take(np.arange(looked_up)), flipped)
+        stem = f"{generator.nimg:09d}-{digest_json(measured_settings(work.stubs[MEMORISED[0]]))[:8]}"
         report = check_memorisation(
-            samples, job.trained_on, job.held_out, job.extractor, *_pictures(job, generator.nimg), comparison.progress
+            samples, job.trained_on, yardstick, _pictures_folder(job), stem, comparison.progress
         )
-        lines += _memorised_lines(report, stubs)
-    finished = finish_lines(lines, started)
-    record_metrics(job.home, finished)
-    return finished, report
+        lines = finish_lines(memorised_lines(report, work.stubs), started)
+        record_metrics(job.home, lines)
+        found |= {line["figure"]: line for line in lines}
+    return [found[figure] for figure in work.stubs]
 
 
-def _describe_memorised(job: MetricsJob, stub: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    assert job.trained_on is not None
-    dataset = job.trained_on.dataset
-    where = f"{dataset}-{dataset.digest[:12]}"
-    same = {
-        **stub,
-        "fakes": min(COMPARED, stub["fakes"]),
-        "reference": str(dataset),
-        "reference_digest": dataset.digest,
-        "reals": len(job.trained_on.chosen),
-        "held_out": None if job.held_out is None else str(job.held_out.dataset),
-        "held_out_digest": None if job.held_out is None else job.held_out.dataset.digest,
-    }
-    named = {"memorised": f"memorised_{stub['extractor']}_{where}", "memorised_pixels": f"memorised-pixels_{where}"}
-    return {figure: {**same, "figure": figure, "name": name} for figure, name in named.items()}
-
-
-def _memorised_lines(report: MemorisationReport, stubs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            **stubs[figure],
-            "value": found.share,
-            "error": found.error,
-            "baseline": PERCENT / 100,
-            "baseline_error": None,
-            "threshold": found.threshold,
-            "yardstick": report.reals_said,
-            "verdict": verdict,
-            "caution": "",
-        }
-        for figure, found, verdict in zip(
-            MEMORISED, (report.by_features, report.by_pixels), report.verdicts(), strict=True
-        )
-    ]
-
-
-def _line_of(lines: Sequence[dict[str, Any]], figure: str) -> dict[str, Any]:
+def _line_of(lines: Sequence[Line], figure: str) -> Line:
     return next(line for line in lines if line["figure"] == figure)
 
 
-def _pictures(job: MetricsJob, nimg: int) -> tuple[Path, str]:
-    """Where pictures of neighbours go, and what their names end in."""
-    return job.home / "metrics", f"{nimg:09d}"
+def _pictures_folder(job: MetricsJob) -> Path:
+    return job.home / "metrics"
 
 
-def _known_pictures(job: MetricsJob, lines: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
-    """The pictures that belong to lines of earlier."""
-    found = {line["figure"]: line for line in lines}
-    if "memorised" not in found:
-        return {}
-    folder, stem = _pictures(job, int(found["memorised"]["nimg"]))
-    return {name: folder / f"{name}-{stem}.png" for name in ("neighbours", "neighbours-histogram")}
+def _pictures_of(job: MetricsJob, lines: Sequence[Line]) -> dict[str, Path]:
+    """The pictures that were drawn with these lines; their names are those of the measurement."""
+    return {
+        str(name): _pictures_folder(job) / str(file)
+        for line in lines
+        for name, file in line.get("pictures", {}).items()
+    }
 
 
-def _draw_kid(job: MetricsJob, points: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
+def _draw_kid(job: MetricsJob, points: Sequence[Line]) -> dict[str, Path]:
     path = job.home / "metrics" / "kid.png"
     curve = [CurvePoint(line["nimg"], 1000 * line["value"], 1000 * line["error"]) for line in points]
     baseline = CurvePoint(0, 1000 * points[-1]["baseline"], 1000 * points[-1]["baseline_error"])

@@ -98,6 +98,10 @@ class PictureReader(ABC):
     def identify(self, picture: int) -> str:
         """What picture 0..count-1 is made of, as SHA-256 in hex: two of one digest have the same pixels at any size."""
 
+    def origin(self, picture: int) -> str:
+        """What picture 0..count-1 was derived from: equal for a picture and all that were made of it."""
+        return self.identify(picture)
+
     def _check_labels(self) -> None:
         if not np.issubdtype(self._labels.dtype, np.signedinteger):
             return

@@ -75,6 +75,7 @@ class VersionReader(PictureReader):
         self._derive = derive
         self._derived = find_derived(manifest, version.lineage)
         self._augmentations: pa.Array = manifest["augmentation"].combine_chunks()
+        self._parents: pa.Array = manifest["parent_crop"].combine_chunks()
         if derive is None and self._derived.any():
             raise StoreError(
                 f"{self._derived.sum()} pictures of {self._reference} are listed, but not kept: a reader must be given "
@@ -94,6 +95,9 @@ class VersionReader(PictureReader):
     def identify(self, picture: int) -> str:
         blob: str = self._blobs[picture].as_py()
         return digest_json([blob, self._augmentations[picture].as_py()]) if self._derived[picture] else blob
+
+    def origin(self, picture: int) -> str:
+        return self._parents[picture].as_py() or self._name(picture)
 
     def _check_sizes(self, manifest: pa.Table) -> None:
         if len(manifest) == 0:

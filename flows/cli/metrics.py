@@ -59,8 +59,9 @@ def metrics(
 
     kaobako metrics RUN --held-out FOLDER
 
-    The reals are read as the training reads them. Beside the figures stands what two halves of the reals give: no
-    generator can do better. Figures go to metrics.jsonl in the run's folder, pictures to its folder metrics.
+    The reals are read as the training reads them. KID of a perfect generator is 0 but for chance; what two halves of
+    the reals give shows how much chance. FID, precision and recall depend on the counts: compare them at equal counts
+    only. Figures go to metrics.jsonl in the run's folder, pictures to its folder metrics.
     """
     from tasks.metrics import MetricsParams
 
@@ -88,13 +89,24 @@ def metrics(
 def _measure_here(store: Path, run: str, against: str, params: MetricsParams) -> MetricsReport:
     from datasets.store import Store
     from tasks.metrics import measure_run
+    from tasks.progress import ProgressLog
     from tasks.sample import find_run
 
     place = Store(store)
     with progress_bars() as bars:
         rows: dict[str, TaskID] = {}
+        shown = not bars.disable
+
+        def say(line: str) -> None:
+            if shown:
+                bars.console.print(line, highlight=False, markup=False)  # above the bars
+            else:
+                typer.echo(line, err=True)
+
+        lines = ProgressLog(say, steps=not shown)
 
         def show(what: str, done: int, total: int) -> None:
+            lines(what, done, total)
             if what not in rows:
                 rows[what] = bars.add_task(what, total=total)
             bars.update(rows[what], completed=done, total=total)

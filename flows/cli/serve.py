@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,8 @@ def serve(
 
     Open the address that is printed, choose a deployment, press Run. Ctrl-C ends everything.
     """
-    server = server_for(store, port=port)
+    lost = threading.Event()
+    server = server_for(store, port=port, advice="Start kaobako serve again.", lost=lost)
     from prefect.settings import get_current_settings
 
     from flows.deployments import close_lost_runs, serve_all
@@ -35,4 +37,4 @@ def serve(
         else:
             create_gpu_limit()  # on the user's own server
         page = f"{address}/v2/deployments" if address else f"{get_current_settings().ui_url}/deployments"
-        serve_all(store, loaded, ready=lambda: typer.echo(f"Prefect UI: {page}"))
+        serve_all(store, loaded, ready=lambda: typer.echo(f"Prefect UI: {page}"), lost=lost)

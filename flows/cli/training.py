@@ -43,7 +43,8 @@ def train(
         float | None, typer.Option(help="Weight of R1: more for faces that fall apart, less for faces that look alike.")
     ] = None,
     augment: Annotated[
-        str | None, typer.Option(metavar="ada|fixed|diffaugment|none", help="What the discriminator sees augmented.")
+        str | None,
+        typer.Option(metavar="ada|fixed|scheduled|diffaugment|none", help="What the discriminator sees augmented."),
     ] = None,
     transfer: Annotated[
         str | None, typer.Option(metavar="RUN", help="Begin with the weights of another run or snapshot.")
@@ -108,7 +109,7 @@ def train(
     if not plain:
         from flows.server import server_for
 
-        server = server_for(store)
+        server = server_for(store, advice="No training was begun: run it again; with --no-prefect it needs no server.")
     from datasets.store import Store
     from flows.recipe import make_training
     from tasks.train import plan_training
@@ -189,26 +190,28 @@ def _train_in_prefect(
 ) -> dict[str, Any]:
     from httpx import TransportError
 
-    from flows.train import read_outcome
+    from flows.train import keep_ending
     from flows.train import train as train_flow
 
-    try:
-        made: dict[str, Any] = train_flow(
-            dataset="" if job.from_folder else job.reference,
-            params=params,
-            store=store,
-            run="" if out else job.folder.name,
-            resume=job.resume,
-            data="" if data is None else str(data.expanduser().resolve()),
-            out="" if out is None else str(job.folder.resolve()),
-            allow_other_dataset=job.allow_other_dataset,
-        )
-    except TransportError as error:  # the server went away: its page does not show the end, the run's folder has it
-        outcome = read_outcome(job)
-        if outcome is None:
-            raise
-        typer.secho(say_error(error), fg="yellow", err=True)
-        return outcome
+    with keep_ending() as ending:
+        try:
+            made: dict[str, Any] = train_flow(
+                dataset="" if job.from_folder else job.reference,
+                params=params,
+                store=store,
+                run="" if out else job.folder.name,
+                resume=job.resume,
+                data="" if data is None else str(data.expanduser().resolve()),
+                out="" if out is None else str(job.folder.resolve()),
+                allow_other_dataset=job.allow_other_dataset,
+            )
+        except TransportError as error:  # the server went away, and its page does not show the end
+            if ending.error is not None:
+                raise ending.error from None
+            if ending.made is None:
+                raise
+            typer.secho(say_error(error), fg="yellow", err=True)
+            return ending.made
     return made
 
 

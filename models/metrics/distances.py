@@ -16,7 +16,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
 
-ROWS = 1024  # of a matrix of pairs that are held at a time: 1024 x 50,000 are 0.4 GB
+PAIRS = 2**24  # of pictures, compared at a time: 134 MB, however large the sets are
+_PART = 4096  # rows that are centred at a time
 
 
 @dataclass(frozen=True)
@@ -34,59 +35,34 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-class Moments:
-    """Mean and covariance of features that arrive in parts, whatever the parts' sizes."""
-
-    def __init__(self, features: int) -> None:
-        """`features`: numbers per picture (D)."""
-        self.count = 0
-        self.mean: Doubles = np.zeros(features)
-        self._scatter: Doubles = np.zeros((features, features))  # sum of outer products of deviations from the mean
-
-    def add(self, features: Floats) -> None:
-        """Take in (N, D) more. Two sets' moments are merged as by Chan, Golub and LeVeque (1979)."""
-        checked = _check(features, 0, "features", self.mean.size)
-        for start in range(0, len(checked), ROWS):  # in float64 only part by part: a large set has gigabytes
-            self._merge(checked[start : start + ROWS].astype(np.float64))
-
-    def _merge(self, rows: Doubles) -> None:
-        mean = rows.mean(axis=0)
-        centred, shift = rows - mean, mean - self.mean
-        total = self.count + len(rows)
-        self._scatter += centred.T @ centred + np.outer(shift, shift) * (self.count * len(rows) / total)
-        self.mean = self.mean + shift * (len(rows) / total)
-        self.count = total
-
-    @property
-    def covariance(self) -> Doubles:
-        """float64 (D, D), divided by N - 1. Raises ValueError for fewer than two pictures."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 pictures, there are {self.count}")
-        return self._scatter / (self.count - 1)
-
-
 def frechet_distance(reals: Floats, fakes: Floats) -> float:
-    """FID between (N, D) and (M, D) features; see `frechet_from_moments`. ValueError for fewer than two of either."""
+    """FID between (N, D) and (M, D) features (Heusel et al. 2017, arXiv:1706.08500, equation 6); 0 or more.
+
+    It is biased: two samples of one distribution have a distance that falls only as their sizes grow, so compare
+    figures of equal counts only. Raises ValueError for fewer than two of either.
+    """
     real = _check(reals, 2, "reals")
     fake = _check(fakes, 2, "fakes", real.shape[1])
-    a, b = Moments(real.shape[1]), Moments(real.shape[1])
-    a.add(real)
-    b.add(fake)
-    return frechet_from_moments(a, b)
+    return _compare_gaussians(*_mean_and_covariance(real), *_mean_and_covariance(fake))
 
 
-def frechet_from_moments(a: Moments, b: Moments) -> float:
-    """Squared Fréchet distance of two Gaussians (FID; Heusel et al. 2017, arXiv:1706.08500, equation 6); 0 or more.
+def _mean_and_covariance(rows: Floats) -> tuple[Doubles, Doubles]:
+    """float64 (D,) and (D, D), the latter divided by N - 1."""
+    mean: Doubles = rows.mean(axis=0, dtype=np.float64)
+    scatter = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(rows), _PART):  # in float64 only part by part: a large set has gigabytes
+        centred = rows[start : start + _PART] - mean
+        scatter += centred.T @ centred
+    return mean, scatter / (len(rows) - 1)
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). It is biased: two samples of one distribution have a distance that
-    falls only as their sizes grow, so compare figures of equal counts only.
-    """
-    first, second = a.covariance, b.covariance
+
+def _compare_gaussians(mean: Doubles, covariance: Doubles, other_mean: Doubles, other_covariance: Doubles) -> float:
+    """Squared Fréchet distance: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))."""
     # With S = F F^T the trace of the product's root is the sum of the singular values of F1^T F2. No matrix root is
     # taken, so covariances of fewer pictures than features, whose root is ill-conditioned, are as exact as others.
-    shared = np.linalg.svd(_factor(first).T @ _factor(second), compute_uv=False).sum()
-    shift = a.mean - b.mean
-    return max(0.0, float(shift @ shift + np.trace(first) + np.trace(second) - 2 * shared))
+    shared = np.linalg.svd(_factor(covariance).T @ _factor(other_covariance), compute_uv=False).sum()
+    shift = mean - other_mean
+    return max(0.0, float(shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * shared))
 
 
 def _factor(covariance: Doubles) -> Doubles:
@@ -99,32 +75,32 @@ def _factor(covariance: Doubles) -> Doubles:
 def kernel_distance(
     reals: Floats,  # (N, D)
     fakes: Floats,  # (M, D)
-    block: int = 5000,  # most pictures of a kind that are compared with all others at once
-    seed: int = 0,  # which pictures form a block; without effect where both sets fit into one
+    block: int = 5000,  # most pictures of the smaller set that are compared with all others at once
+    seed: int = 0,  # which pictures form a block; without effect where the smaller set fits into one
 ) -> Estimate:
     """KID (Binkowski et al. 2018, arXiv:1801.01401): squared MMD with the kernel (x.y / D + 1)^3, unbiased.
 
-    Every picture of a block is compared with every other, and larger sets are cut into as many disjoint blocks as the
-    smaller one fills. The expectation is that of the usual mean over 100 subsets of 1000, but the error is the
-    estimate's own standard deviation over new samples of reals and fakes: subsets of one sample overlap, and the spread
-    of their mean falls with their number, whatever the sample is worth. Values may be below 0, where there is no
-    difference to see. Raises ValueError for fewer than four of either.
+    Every picture of a block is compared with every other. Both sets are cut into as many disjoint blocks as the smaller
+    one fills, and every picture is in one. The expectation is that of the usual mean over 100 subsets of 1000, but the
+    error is the estimate's own standard deviation over new samples of reals and fakes: subsets of one sample overlap,
+    and the spread of their mean falls with their number, whatever the sample is worth. Values may be below 0, where
+    there is no difference to see. Raises ValueError for fewer than four of either.
     """
     real = _check(reals, 4, "reals")
     fake = _check(fakes, 4, "fakes", real.shape[1])
     blocks = -(-min(len(real), len(fake)) // block)
     rng = np.random.default_rng(seed)
-    pairs = zip(_split(real, blocks, block, rng), _split(fake, blocks, block, rng), strict=True)
+    pairs = zip(_split(real, blocks, rng), _split(fake, blocks, rng), strict=True)
     compared = np.array([_compare_all(x, y) for x, y in pairs])  # value and variance of every block
     return Estimate(float(compared[:, 0].mean()), float(np.sqrt(compared[:, 1].sum())) / blocks)
 
 
-def _split(rows: Floats, blocks: int, most: int, rng: np.random.Generator) -> list[Doubles]:
-    """Disjoint random parts of equal size as float64, at most `most` rows each; the rows as they are where they fit."""
-    if blocks == 1 and len(rows) <= most:
-        return [rows.astype(np.float64)]
-    chosen = rng.permutation(len(rows))[: blocks * most]
-    return [rows[part].astype(np.float64) for part in np.array_split(chosen, blocks)]
+def _split(rows: Floats, blocks: int, rng: np.random.Generator) -> Iterator[Doubles]:
+    """Disjoint random parts of equal size, but for one row, as float64 when they are asked for."""
+    if blocks == 1:
+        return iter([rows.astype(np.float64)])
+    parts = np.array_split(rng.permutation(len(rows)), blocks)
+    return (rows[part].astype(np.float64) for part in parts)
 
 
 class _Sums(NamedTuple):
@@ -156,13 +132,16 @@ def _compare_all(x: Doubles, y: Doubles) -> tuple[float, float]:
 def _sum_kernel(x: Doubles, y: Doubles, same: bool) -> _Sums:
     """`same`: x and y are one set, and a picture is not compared with itself."""
     rows, columns, squares = np.empty(len(x)), np.zeros(len(y)), 0.0
-    for start in range(0, len(x), ROWS):
-        part = x[start : start + ROWS]
-        kernel = part @ y.T / x.shape[1] + 1
-        kernel = kernel * kernel * kernel
+    held = _rows_held(y)
+    for start in range(0, len(x), held):
+        part = x[start : start + held]
+        kernel = part @ y.T
+        kernel /= x.shape[1]
+        kernel += 1
+        kernel *= kernel * kernel
         if same:
             kernel[np.arange(len(part)), np.arange(start, start + len(part))] = 0
-        rows[start : start + ROWS] = kernel.sum(axis=1)
+        rows[start : start + held] = kernel.sum(axis=1)
         columns += kernel.sum(axis=0)
         squares += float(np.vdot(kernel, kernel))
     return _Sums(rows, columns, squares)
@@ -186,20 +165,18 @@ def precision_recall(
     reals: Floats,  # (N, D)
     fakes: Floats,  # (M, D)
     k: int = 3,  # a picture's ball reaches to its k-th nearest neighbour of its own kind
-    most: int = 10_000,  # pictures of a kind that are compared; of larger sets, a random part
-    seed: int = 0,  # which part
 ) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
 
     Precision is the share of fakes inside some real's ball, recall that of reals inside some fake's. Both depend on the
-    counts: compare figures of equal counts only, and with those of held-out reals. Pictures at the same place count as
-    neighbours. Raises ValueError for k or fewer of either.
+    counts, more than FID does: with more pictures of a kind its balls shrink, and there are more of them. Compare
+    figures of equal counts only. Pictures at the same place count as neighbours. Raises ValueError for k or fewer of
+    either.
     """
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
-    rng = np.random.default_rng(seed)
-    real = _split(_check(reals, k + 1, "reals"), 1, most, rng)[0]
-    fake = _split(_check(fakes, k + 1, "fakes", real.shape[1]), 1, most, rng)[0]
+    real = _check(reals, k + 1, "reals").astype(np.float64)
+    fake = _check(fakes, k + 1, "fakes", real.shape[1]).astype(np.float64)
     centre = real.mean(axis=0)  # near the origin the squares below lose less to rounding
     real, fake = real - centre, fake - centre
     real_radii, fake_radii = _ball_radii(real, k), _ball_radii(fake, k)
@@ -223,11 +200,17 @@ def _ball_radii(rows: Doubles, k: int) -> Doubles:
 def _squared_distances(x: Doubles, y: Doubles) -> Iterator[tuple[int, Doubles]]:
     """Squared distances of all rows of x to all of y, some rows at a time: the first one's number, and (rows, M)."""
     x_squares, y_squares = (x * x).sum(axis=1), (y * y).sum(axis=1)
-    for start in range(0, len(x), ROWS):
-        scale = x_squares[start : start + ROWS, None] + y_squares
-        squared = scale - 2 * (x[start : start + ROWS] @ y.T)
+    held = _rows_held(y)
+    for start in range(0, len(x), held):
+        scale = x_squares[start : start + held, None] + y_squares
+        squared = scale - 2 * (x[start : start + held] @ y.T)
         squared[squared < 1e-13 * scale] = 0  # float64's rounding: equal rows are at distance 0
         yield start, squared
+
+
+def _rows_held(others: Doubles) -> int:
+    """How many rows are compared with all others at a time."""
+    return max(PAIRS // len(others), 1)
 
 
 def _check(features: Floats, least: int, name: str, columns: int | None = None) -> Floats:

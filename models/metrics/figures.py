@@ -125,7 +125,7 @@ def draw_distances(path: Path, kinds: Sequence[Distances], reals_said: str, titl
             weights = np.full(len(values), 100.0 / len(values))
             axes.hist(values, edges, weights=weights, color=colour, alpha=0.6, label=name)
         axes.axvline(distances.threshold, color=_LIMIT, linewidth=1, linestyle="--")
-        axes.set_title(f"{distances.kind}: {distances.share:.1%} of the samples nearer than the line", fontsize=9)
+        axes.set_title(f"{distances.kind}: {distances.share:.1%} of the samples up to the line", fontsize=9)
         axes.set_xlabel("distance to the nearest training picture", fontsize=8)
         axes.set_ylabel("% of pictures", fontsize=8)
         axes.tick_params(labelsize=7)

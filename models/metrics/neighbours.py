@@ -2,13 +2,13 @@
 
 For each sample the nearest training picture is looked for twice, by an extractor's features and by pixels. What is near
 follows from the reals themselves: pictures that were held out of the training or, where there are none, each training
-picture among the others. A generator that learned the distribution comes as near as those do; one that repeats its
-training pictures comes nearer.
+picture among those that it is no copy of. A generator that learned the distribution comes as near as those do; one that
+repeats its training pictures comes nearer. `models.metrics.memorisation` says by how much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 
 SIDE = 16  # pixels a side that pictures are compared at: layout and colours count, grain does not
-PERCENT = 1.0  # of the real pictures lie nearer to a training picture than the threshold
-_ROWS = 256  # queries compared at once: with 50,000 references 50 MB
-_SURE = 3.0  # standard errors over what is expected, from which on a share is no chance
-_MANY = 0.1  # share of samples that are too near from which on the generator repeats its pictures
+TWIN = 0.1  # of the usual distance of two pictures, up to which they are copies of one; see `twin_limit`
+_CHUNK = 4096  # references compared at once: with 960 features 16 MB of them, and 33 MB for the table of 2000 queries
+_PAIRS = 2000  # random pairs whose distances say what is usual
+
+Scaling = Callable[[np.ndarray], np.ndarray]
+"""Rows of some pictures, (N, D), to the float32 (N, D) whose Euclidean distances are compared."""
 
 
 class Nearest(NamedTuple):
@@ -45,12 +47,13 @@ class Scale:
     @classmethod
     def of(cls, features: np.ndarray) -> Scale:
         """The scale of the training pictures' features, float (N, D)."""
-        deviation = features.std(axis=0, dtype=np.float64)
+        mean = features.mean(axis=0, dtype=np.float64)
+        squares = np.zeros_like(mean)
+        for _, chunk in _chunks(features):
+            squares += np.square(chunk - mean).sum(axis=0)
+        deviation = np.sqrt(squares / len(features))
         flat = deviation <= 1e-6 * max(float(deviation.max()), 1e-30)
-        return cls(
-            features.mean(axis=0, dtype=np.float64).astype(np.float32),
-            np.where(flat, 1.0, deviation).astype(np.float32),
-        )
+        return cls(mean.astype(np.float32), np.where(flat, 1.0, deviation).astype(np.float32))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """float (N, D) to float32 (N, D): at a distance of 1, features differ by one deviation (root mean square)."""
@@ -65,107 +68,111 @@ def reduce_picture(picture: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(grown, (SIDE, SIDE), interpolation=cv2.INTER_AREA)).reshape(-1)
 
 
+def mirror_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Reduced pictures, uint8 (N, SIDE * SIDE * 3), to their mirror images."""
+    return pixels.reshape(-1, SIDE, SIDE, 3)[:, :, ::-1].reshape(pixels.shape)
+
+
 def scale_pixels(pixels: np.ndarray) -> np.ndarray:
     """uint8 (N, SIDE * SIDE * 3) to float32: distances are root mean square differences in levels of 0..255."""
     return pixels.astype(np.float32) / np.float32(sqrt(pixels.shape[1]))
 
 
 def find_nearest(
-    queries: np.ndarray,  # float32 (N, D)
-    references: np.ndarray,  # float32 (M, D)
-    mirrored: np.ndarray | None = None,  # float32 (N, D), of the queries' mirror images where those count, too
-    own: np.ndarray | None = None,  # (N,) identities of the queries' pictures: never their own nearest
-    identities: np.ndarray | None = None,  # (M,) of the references; equal for exact copies
+    queries: np.ndarray,  # (N, D), a few thousand
+    references: np.ndarray,  # (M, D), as many as there are: they are scaled in chunks, and never copied as a whole
+    scaling: Scaling,  # of queries and references
+    mirrored: np.ndarray | None = None,  # (N, D), of the queries' mirror images where those count, too
+    own: np.ndarray | None = None,  # int (N,): groups that the queries belong to, and are not compared with
+    groups: np.ndarray | None = None,  # int (M,): of the references; given with `own`
 ) -> Nearest:
     """The nearest reference of each query by Euclidean distance, in float32; the first one of several.
 
     A mirrored training is searched with the mirror images of the queries: as far from a picture as the query is from
-    the picture's mirror image. own, identities: a picture is not compared with itself, nor with its exact copies.
-    Raises ValueError where nothing is left to compare a query with.
+    the picture's mirror image. Raises ValueError where nothing is left to compare a query with.
     """
     if len(references) == 0:
         raise ValueError("there is no picture to compare with")
-    squares = np.einsum("ij,ij->i", references, references)
-    distances = np.empty(len(queries), np.float32)
-    found = np.empty(len(queries), np.int64)
+    found = _search(queries, references, scaling, own, groups)
     flipped = np.zeros(len(queries), np.bool_)
-    for start in range(0, len(queries), _ROWS):
-        rows = slice(start, start + _ROWS)
-        excluded = None
-        if own is not None and identities is not None:
-            excluded = own[rows, None] == identities[None]
-        distances[rows], found[rows] = _search(queries[rows], references, squares, excluded)
-        if mirrored is not None:
-            others, there = _search(mirrored[rows], references, squares, excluded)
-            nearer = others < distances[rows]
-            distances[rows] = np.where(nearer, others, distances[rows])
-            found[rows] = np.where(nearer, there, found[rows])
-            flipped[rows] = nearer
-    if not np.isfinite(distances).all():
-        raise ValueError("all pictures are exact copies of one: there is nothing to compare it with")
-    return Nearest(distances, found, flipped)
+    if mirrored is not None:
+        other = _search(mirrored, references, scaling, own, groups)
+        flipped = other[0] < found[0]
+        found = (np.where(flipped, other[0], found[0]), np.where(flipped, other[1], found[1]))
+    if not np.isfinite(found[0]).all():
+        raise ValueError("all pictures are copies of one: there is nothing to compare it with")
+    return Nearest(*found, flipped)
 
 
 def _search(
-    queries: np.ndarray, references: np.ndarray, squares: np.ndarray, excluded: np.ndarray | None
+    queries: np.ndarray, references: np.ndarray, scaling: Scaling, own: np.ndarray | None, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances to, and numbers of, the nearest references."""
-    table = squares - 2 * (queries @ references.T)  # but for the query's own square, the same for all references
-    if excluded is not None:
-        table[excluded] = np.inf
-    nearest = table.argmin(axis=1)
-    apart = queries - references[nearest]  # anew: the difference of large squares would not be 0 between equals
+    """Distances to, and numbers of, the nearest references; a distance is infinite where there is none."""
+    scaled = scaling(queries)
+    least = np.full(len(queries), np.inf, np.float32)
+    nearest = np.zeros(len(queries), np.int64)
+    for start, chunk in _chunks(references):
+        table = _compare(scaled, scaling(chunk))
+        if own is not None and groups is not None:
+            table[own[:, None] == groups[None, start : start + len(chunk)]] = np.inf
+        best = table.argmin(axis=1)
+        value = np.take_along_axis(table, best[:, None], axis=1)[:, 0]
+        nearer = value < least
+        least[nearer], nearest[nearer] = value[nearer], start + best[nearer]
+    apart = scaled - scaling(references[nearest])  # anew: a difference of large squares would not be 0 between equals
     exact = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-    lost = np.isinf(table[np.arange(len(table)), nearest])
-    return np.where(lost, np.inf, exact), nearest
+    return np.where(np.isinf(least), np.float32(np.inf), exact), nearest
 
 
-@dataclass(frozen=True)
-class Memorisation:
-    """How many samples lie nearer to a training picture than real pictures do, by one kind of distance."""
-
-    share: float  # of the samples that lie nearer than the threshold
-    threshold: float  # the PERCENT-th percentile of the distances of real pictures
-    samples: int
-    reals: int  # pictures that the threshold was taken from
-
-    @property
-    def error(self) -> float:
-        """Standard error of the share of a generator that memorised nothing: of the samples, and of the threshold."""
-        expected = PERCENT / 100
-        return sqrt(expected * (1 - expected) * (1 / self.samples + 1 / self.reals))
-
-    @property
-    def limit(self) -> float:
-        """The share that chance does not exceed."""
-        return PERCENT / 100 + _SURE * self.error
-
-    def verdict(self) -> str:
-        """What it means, in a sentence."""
-        said = f"{self.share:.1%} of {self.samples} samples are nearer to a training picture than {PERCENT:g} % of "
-        said += f"{self.reals} real pictures are ({PERCENT:g} % expected, up to {self.limit:.1%} by chance): "
-        if self.share <= self.limit:
-            return said + "no sign of memorisation."
-        if self.share < _MANY:
-            return said + "some training pictures may have been learned by heart; look at the nearest ones."
-        return said + "the generator repeats training pictures."
+def _compare(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Squared distances but for the query's own square, which is the same for all references: float32 (N, M)."""
+    table = queries @ references.T
+    table *= -2
+    table += np.einsum("ij,ij->i", references, references)
+    return table
 
 
-def judge_memorisation(samples: np.ndarray, reals: np.ndarray) -> Memorisation:
-    """Compare the distances of samples with those of real pictures, each to its nearest training picture; float (N,).
+def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(rows), _CHUNK):
+        yield start, rows[start : start + _CHUNK]
 
-    Raises ValueError where there are none of either.
+
+def twin_limit(pixels: np.ndarray) -> float:
+    """The distance by `scale_pixels` up to which two pictures of a set are copies of one: TWIN of what two random
+    pictures have. pixels: uint8 (N, SIDE * SIDE * 3), reduced.
+
+    On 900 portraits of 256 px it is 9 levels. Copies of them by JPEG of quality 10, halved, blurred by 2 px or moved by
+    1 px are at most 5.5 levels off; the two different ones that are most alike 29. At 64 px, JPEG of quality 30 is at
+    most 9 off.
     """
-    if len(samples) == 0 or len(reals) == 0:
-        raise ValueError(f"distances of samples and reals are needed, got {len(samples)} and {len(reals)}")
-    threshold = float(np.percentile(reals, PERCENT))
-    return Memorisation(float((samples < threshold).mean()), threshold, len(samples), len(reals))
+    rng = np.random.default_rng(0)
+    left, right = (scale_pixels(pixels[rng.integers(0, len(pixels), _PAIRS)]) for _ in range(2))
+    return TWIN * float(np.median(np.linalg.norm(left - right, axis=1)))
 
 
-def most_suspicious(distances: Sequence[tuple[np.ndarray, Memorisation]], count: int) -> np.ndarray:
-    """The samples that lie nearest to a training picture as measured by the thresholds, by whichever distance says so.
+def group_twins(
+    origins: np.ndarray,  # (M,): equal for pictures that were made of one
+    pixels: np.ndarray,  # uint8 (M, SIDE * SIDE * 3), reduced
+    rows: np.ndarray,  # int (N,): whose copies are looked for, a few thousand
+    limit: float,  # `twin_limit`
+) -> np.ndarray:
+    """Which pictures are copies of one, as a number of the group for each: int64 (M,).
 
-    distances: of the samples, (N,), with what was judged of them. Returns at most `count` numbers, nearest first.
+    Pictures of one origin are; and so are those whose pixels, or those of the mirror image, come as near as the limit
+    to one of `rows`. Of pictures that are not in `rows`, and not near one that is, only the origin counts.
     """
-    ratios = [values / max(judged.threshold, 1e-12) for values, judged in distances]
-    return np.argsort(np.minimum.reduce(ratios), kind="stable")[:count]
+    groups = np.unique(origins, return_inverse=True)[1].reshape(-1)
+    for queries in (pixels[rows], mirror_pixels(pixels[rows])):
+        scaled = scale_pixels(queries)
+        for start, chunk in _chunks(pixels):
+            near = _compare(scaled, scale_pixels(chunk)) <= (limit**2 - np.einsum("ij,ij->i", scaled, scaled))[:, None]
+            for query in np.flatnonzero(near.any(axis=1)):
+                _join(groups, int(rows[query]), start + np.flatnonzero(near[query]))
+    return groups
+
+
+def _join(groups: np.ndarray, picture: int, twins: np.ndarray) -> None:
+    """Make one group of those of a picture and of its twins."""
+    found = np.unique(groups[twins])
+    if (found != groups[picture]).any():
+        groups[np.isin(groups, found)] = groups[picture]

@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-R3GAN_WIDTH_STEP = 8  # channels of its maps: a block doubles them and cuts them into groups of 16
+from models.gan.levels import R3GAN_WIDTH_STEP, plan_levels
+
 NOISE_GROUP = 4  # pictures whose synthesis noise is drawn together: micro-batches and processes hold whole groups
 
+AugmentPipe = Literal["b", "g", "c", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]  # of `models.gan.ada.pipeline.PRESETS`
 LabelRange = Annotated[tuple[float, float], Field(description="Lowest and highest target.")]
 
 
@@ -121,7 +123,9 @@ class StyleGAN2Config(BaseModel):
     augment: Literal["ada", "fixed", "diffaugment", "none"] = Field(
         "none", description="What D sees augmented: adaptively, at a fixed strength, lightly (DiffAugment), or nothing."
     )
-    augment_pipe: str = Field("bgc", description="What ADA does: b = blit, g = geometry, c = colour; bg for anime.")
+    augment_pipe: Literal["none", AugmentPipe] = Field(
+        "bgc", description="What ADA does: b = blit, g = geometry, c = colour; bg for anime."
+    )
     augment_p: float = Field(0.0, ge=0, le=1, description="Strength: where ada starts, or what fixed keeps.")
     ada_target: float = Field(0.6, gt=0, lt=1, description="The mean sign of D on reals that ADA aims at.")
     ada_interval: int = Field(4, ge=1, description="ADA changes p every so many steps.")
@@ -135,7 +139,8 @@ class R3GANConfig(BaseModel):
     """R3GAN (Huang et al. 2024, arXiv:2501.05441): a relativistic pairing loss, R1 and R2 at every step, no tricks.
 
     Five settings follow a cosine over `schedule_kimg` and stay at its end: the learning rate, Adam's beta2, the weight
-    of the penalties, the augmentation, and the half-life of the average (from 0 to `ema_half_life_kimg`).
+    of the penalties, the augmentation, and the half-life of the average (from 0 to `ema_half_life_kimg`; where weights
+    were taken over it is whole from the start).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -150,7 +155,7 @@ class R3GANConfig(BaseModel):
     half_resolutions: int = Field(4, ge=0, description="How many of the largest maps are computed in half precision.")
     # ---- optimisation; "at the end" is that of the schedule
     schedule_kimg: float = Field(
-        20_000.0, gt=0, description="Length of the schedules, whatever `kimg` is: a short training is their beginning."
+        20_000.0, gt=0, description="Length of the schedules; the presets': that of the training when it begins."
     )
     learning_rate: float = Field(2e-4, gt=0, description="Adam's step size of both networks at the start.")
     learning_rate_fall: float = Field(0.25, gt=0, le=1, description="What is left of it at the end, as a share.")
@@ -162,7 +167,7 @@ class R3GANConfig(BaseModel):
     augment: Literal["scheduled", "fixed", "none"] = Field(
         "scheduled", description="What D sees augmented: from 0 up to augment_p, at augment_p all along, or nothing."
     )
-    augment_pipe: str = Field(
+    augment_pipe: AugmentPipe = Field(
         "bgc", description="What it does: b = blit, g = geometry, c = colour, half as often; cutout comes with all."
     )
     augment_p: float = Field(0.3, ge=0, le=1, description="Strength, at the end of the schedule or all along.")
@@ -260,15 +265,12 @@ class TrainingConfig(BaseModel):
     def _check_r3gan(self, algorithm: R3GANConfig) -> None:
         if self.precision is Precision.FLOAT16:
             raise ValueError("R3GAN's maps have no bound, float16 would overflow: use precision auto or bfloat16")
-        side = max(self.aspect)
-        while side <= self.resolution:
-            channels = min(algorithm.channel_base // side, algorithm.channel_max)
-            if channels < 1 or channels % R3GAN_WIDTH_STEP:
+        for level in plan_levels(self.width, self.height, algorithm.channel_base, algorithm.channel_max, self.aspect):
+            if level.channels % R3GAN_WIDTH_STEP:
                 raise ValueError(
-                    f"R3GAN needs a multiple of {R3GAN_WIDTH_STEP} channels in every map, but that of side {side} "
-                    f"would have {channels}: change channel_base or channel_max"
+                    f"R3GAN needs a multiple of {R3GAN_WIDTH_STEP} channels in every map, but that of side "
+                    f"{max(level.size)} would have {level.channels}: change channel_base or channel_max"
                 )
-            side *= 2
 
     @property
     def part_step(self) -> int | None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -69,6 +70,11 @@ class Workers:
 
 ALONE = Workers()
 
+# While the first process looks at the reals, or measures figures of quality, the others wait for it: 50,000 pictures at
+# 10 per second are 83 minutes, and the libraries' own limits 10 (NCCL) and 30 (gloo). A process that has died ends the
+# others at once, whatever this says: torchrun sees to that.
+LONGEST_WAIT = timedelta(hours=12)
+
 
 def find_workers() -> Workers:
     """Who this process is, by the environment that torchrun sets; alone without it."""
@@ -84,7 +90,7 @@ def joined_workers() -> Iterator[Workers]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
     try:
         yield workers
     finally:

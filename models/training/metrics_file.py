@@ -20,7 +20,7 @@ METRICS_FILE = "metrics.jsonl"
 # What makes two lines the same measurement; what came out, when, how fast and on which machine does not.
 SETTINGS = (
     "name", "figure", "metrics_version", "extractor_sha256", "reference_digest", "height", "width", "channels", "fakes",
-    "reals", "seeds", "psi", "noise", "ema", "subset", "nimg", "weights_sha256", "held_out_digest",
+    "reals", "seeds", "psi", "noise", "ema", "subset", "labels_digest", "nimg", "weights_sha256", "held_out_digest",
 )  # fmt: skip
 
 
@@ -28,21 +28,23 @@ class MetricsFileError(Exception):
     """A metrics.jsonl that cannot be read; the message says where, and what to do."""
 
 
-def measured_settings(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one measurement from another."""
-    return tuple(line.get(name) for name in SETTINGS)
+def measured_settings(line: Mapping[str, Any]) -> str:
+    """What tells one measurement from another, as JSON."""
+    return json.dumps([line.get(name) for name in SETTINGS])
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """All lines of a run's folder, oldest first; none where nothing was measured. An unfinished last line is left out.
 
-    Raises MetricsFileError for a line that is no JSON object.
+    Raises MetricsFileError for a line that is no JSON object, and for a file that is no text.
     """
     path = run / METRICS_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise MetricsFileError(f"{path} is no text in UTF-8: move it away, and measure again") from error
     lines = []
     for number, line in enumerate(text.splitlines(keepends=True), start=1):
         try:
@@ -69,7 +71,12 @@ def forget_metrics(run: Path, nimg: int) -> None:
     """Drop what was measured after `nimg` pictures: a resumed training makes those weights anew."""
     if (run / METRICS_FILE).is_file():
         with _holding(run):
-            _write(run, [line for line in read_metrics(run) if line.get("nimg", 0) <= nimg])
+            _write(run, [line for line in read_metrics(run) if not _is_later(line.get("nimg"), nimg)])
+
+
+def _is_later(measured: object, nimg: int) -> bool:
+    """Whether a line says that it was measured after more pictures; others' lines may say nothing."""
+    return isinstance(measured, int | float) and measured > nimg
 
 
 def _write(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:

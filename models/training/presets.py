@@ -1,7 +1,8 @@
 """Trainings by name: one table. Every setting that a row leaves out is the default in config.py. Imports no torch.
 
-`AUTO` in a row is worked out by `resolve_preset` from the picture's size and the batch, with the rules of the automatic
-configuration of StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676); whatever the caller changes wins over them.
+`AUTO` in a row is worked out by `resolve_preset`; whatever the caller changes wins over it. StyleGAN2's settings follow
+from the picture's size and the batch, by the rules of the automatic configuration of StyleGAN2-ADA (Karras et al. 2020,
+arXiv:2006.06676). R3GAN's schedules are as long as the training, and the half-life of its average is a `SchedulePart`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from models.training.config import StyleGAN2Config, TrainingConfig
+from models.training.config import R3GANConfig, StyleGAN2Config, TrainingConfig
 
 
 class Auto(Enum):
@@ -26,11 +27,18 @@ MOST_IN_ALL = 64  # ... and this over all of them
 
 
 @dataclass(frozen=True)
+class SchedulePart:
+    """A length in a row: one of so many equal parts of R3GAN's schedules."""
+
+    parts: int
+
+
+@dataclass(frozen=True)
 class Preset:
     """A row of the table."""
 
     about: str  # what it is for, in a line
-    config: Mapping[str, Any]  # fields of TrainingConfig, `algorithm` excepted; values may be AUTO
+    config: Mapping[str, Any]  # fields of TrainingConfig, `algorithm` excepted; values may be AUTO or a SchedulePart
     algorithm: Mapping[str, Any]  # fields of the algorithm's config, its `name` among them; values may be AUTO
 
 
@@ -182,17 +190,20 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "r3gan-64": Preset(
-        # The paper's FFHQ-64. micro_batch keeps a step below 12 GB; 64 take 22, all 256 at once 86.
+        # The paper's FFHQ-64, at its own length of 20,000 kimg: there the half-life ends at 500. micro_batch is for a
+        # card of 16 GB (a step takes 11.5, by rehearsal); a larger one is the same training in fewer passes, for a
+        # larger card: 64 take 22 GB, 128 take 44, all 256 take 87. r3gan-128: 32 take 25, 64 take 48. r3gan-256: 16
+        # take 26, 32 take 51. r3gan-cifar: 256 take 35, all 512 take 70.
         about="R3GAN's published 64 px: relativistic loss, R1 and R2, no tricks; for 10,000 pictures and more",
         config={
             "resolution": 64,
             "kimg": 20_000,
             "batch": 256,
             "micro_batch": 32,
-            "ema_half_life_kimg": 500,
+            "ema_half_life_kimg": SchedulePart(40),
             "ema_ramp_up": None,
         },
-        algorithm={"name": "r3gan", "r1_gamma": 2},
+        algorithm={"name": "r3gan", "schedule_kimg": AUTO, "r1_gamma": 2},
     ),
     "r3gan-128": Preset(
         # Nobody has published one: gamma is interpolated between 64 and 256 px (pixels to the power of 1.56).
@@ -202,10 +213,10 @@ PRESETS: Mapping[str, Preset] = {
             "kimg": 20_000,
             "batch": 256,
             "micro_batch": 16,
-            "ema_half_life_kimg": 500,
+            "ema_half_life_kimg": SchedulePart(40),
             "ema_ramp_up": None,
         },
-        algorithm={"name": "r3gan", "r1_gamma": 17},
+        algorithm={"name": "r3gan", "schedule_kimg": AUTO, "r1_gamma": 17},
     ),
     "r3gan-256": Preset(
         about="R3GAN's published 256 px: 23 M weights in each network; wants several GPUs",
@@ -214,10 +225,10 @@ PRESETS: Mapping[str, Preset] = {
             "kimg": 20_000,
             "batch": 256,
             "micro_batch": 8,
-            "ema_half_life_kimg": 500,
+            "ema_half_life_kimg": SchedulePart(40),
             "ema_ramp_up": None,
         },
-        algorithm={"name": "r3gan", "r1_gamma": 150},
+        algorithm={"name": "r3gan", "schedule_kimg": AUTO, "r1_gamma": 150},
     ),
     "r3gan-cifar": Preset(
         about="R3GAN's published CIFAR-10: tiny photographs of many kinds, 32 px",
@@ -226,10 +237,10 @@ PRESETS: Mapping[str, Preset] = {
             "kimg": 20_000,
             "batch": 512,
             "micro_batch": 64,
-            "ema_half_life_kimg": 5000,
+            "ema_half_life_kimg": SchedulePart(4),
             "ema_ramp_up": None,
         },
-        algorithm={"name": "r3gan", "r1_gamma": 0.05, "augment_p": 0.55},
+        algorithm={"name": "r3gan", "schedule_kimg": AUTO, "r1_gamma": 0.05, "augment_p": 0.55},
     ),
     "r3gan-demo": Preset(
         # 19 to 22 s/kimg on one thread of a busy machine, 1.3 times stylegan2-demo's CPU time. On 900 portraits: heads
@@ -240,7 +251,7 @@ PRESETS: Mapping[str, Preset] = {
             "resolution": 32,
             "kimg": 24,
             "batch": 8,
-            "ema_half_life_kimg": 2,
+            "ema_half_life_kimg": SchedulePart(12),
             "ema_ramp_up": None,
             "tick_kimg": 1,
             "grid_ticks": 4,
@@ -251,7 +262,7 @@ PRESETS: Mapping[str, Preset] = {
             "channel_base": 512,
             "channel_max": 64,
             "blocks": 1,
-            "schedule_kimg": 24,
+            "schedule_kimg": AUTO,
             "learning_rate": 1e-3,
             "r1_gamma": 2,
         },
@@ -330,8 +341,9 @@ def resolve_preset(name: str, changes: Mapping[str, Any] | None = None, world: i
 
     changes: fields of TrainingConfig by name; "algorithm" holds fields of the algorithm's config, merged with the
     preset's. What is given wins over what the preset works out, and the rest is worked out from it: a larger batch
-    gives a smaller gamma. A training that starts from a snapshot ("transfer") has no ramp of the average and a faster
-    ADA.
+    gives a smaller gamma, a shorter R3GAN a shorter schedule. The result holds numbers alone, so that a run that goes
+    on for longer keeps the schedule that it began with. A training that starts from a snapshot ("transfer") has no
+    ramp of the average and a faster ADA.
 
     Raises ValueError for an unknown preset and for a batch that cannot be shared out; pydantic's ValidationError (a
     ValueError too) for settings that do not go together.
@@ -348,13 +360,25 @@ def resolve_preset(name: str, changes: Mapping[str, Any] | None = None, world: i
         config.setdefault("ema_ramp_up", None)
         if algorithm.get("augment") == "ada":
             algorithm.setdefault("ada_kimg", TRANSFER_ADA_KIMG)
-    if AUTO in (*config.values(), *algorithm.values()):
+    if "schedule_kimg" in preset.algorithm:
+        config, algorithm = _lay_out_schedule(config, algorithm)
+    elif AUTO in (*config.values(), *algorithm.values()):
         rules = _work_out(config, world)
         config, algorithm = _fill(config, rules), _fill(algorithm, rules)
     resolved = TrainingConfig.model_validate({**config, "algorithm": algorithm})
     if resolved.batch % world:
         raise ValueError(f"a batch of {resolved.batch} cannot be shared out to {world} processes: make it a multiple")
     return resolved
+
+
+def _lay_out_schedule(config: Mapping[str, Any], algorithm: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """R3GAN's settings with its lengths in kimg. They are checked first, so that a wrong one is named as such."""
+    own = {} if algorithm["schedule_kimg"] is AUTO else {"schedule_kimg": algorithm["schedule_kimg"]}
+    lengths = TrainingConfig.model_validate({"kimg": config["kimg"], "algorithm": {"name": "r3gan", **own}})
+    assert isinstance(lengths.algorithm, R3GANConfig)
+    whole = lengths.algorithm.schedule_kimg if own else lengths.kimg
+    parts = {field: whole / value.parts for field, value in config.items() if isinstance(value, SchedulePart)}
+    return {**config, **parts}, {**algorithm, "schedule_kimg": whole}
 
 
 def _work_out(config: Mapping[str, Any], world: int) -> dict[str, Any]:

@@ -38,9 +38,13 @@ def r3gan_moment(config: R3GANConfig, nimg: int) -> R3GANMoment:
 
 
 def average_half_life(config: TrainingConfig, nimg: int) -> float:
-    """Half-life of the average of G's weights, in pictures, in a step before which `nimg` pictures were seen."""
+    """Half-life of the average of G's weights, in pictures, in a step before which `nimg` pictures were seen.
+
+    R3GAN's rises from 0, which forgets a random start. An average that was taken over is not one: it is kept, by the
+    whole half-life in every step.
+    """
     whole = config.ema_half_life_kimg * 1000
-    if isinstance(config.algorithm, R3GANConfig):
+    if isinstance(config.algorithm, R3GANConfig) and config.transfer is None:
         return cosine(0.0, whole, _progress(config.algorithm, nimg))
     return whole
 

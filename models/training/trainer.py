@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +19,8 @@ from models.training.board import Board
 from models.training.config import DatasetRef, TrainingConfig, differences
 from models.training.distributed import ALONE, Workers
 from models.training.ema import ExponentialMovingAverage
+from models.training.evaluation import Evaluate, Evaluation
 from models.training.grids import Grids
-from models.training.metrics_file import record_metrics
 from models.training.networks import resolve_device
 from models.training.peak_memory import peak_memory_gb
 from models.training.run import RunError, RunFolder, find_snapshot
@@ -31,10 +31,6 @@ from models.training.tick_means import TickMeans
 from models.training.watch import CollapseWatch, measure_spread
 
 log = logging.getLogger(__name__)
-
-Evaluate = Callable[[torch.nn.Module, int], Sequence[Mapping[str, Any]]]
-"""How good a generator is, in eval mode on its device, after so many pictures: lines for metrics.jsonl, each with a
-`name` and a `value`. It must leave the network, and every random stream of torch, as they are."""
 
 
 class DivergedError(RuntimeError):
@@ -47,8 +43,8 @@ class TrainingProgress:
 
     nimg: int  # real pictures seen
     total: int  # real pictures until the end
-    seconds: float  # spent so far, resumed parts included
-    sec_per_kimg: float  # of the steps since the last tick, without grids and snapshots
+    seconds: float  # spent so far, resumed parts included, but not on figures of quality
+    sec_per_kimg: float  # of the steps since the last tick, without grids, snapshots and figures
     stats: Mapping[str, float]  # the tick's line in stats.jsonl
     grid: Path | None  # the newest grid of fakes
     events: tuple[str, ...] = ()  # warnings since the last tick: what a person should look at
@@ -62,7 +58,7 @@ class TrainingResult:
     run_folder: Path
     snapshot: Path  # the record of the last snapshot
     nimg: int  # real pictures seen
-    seconds: float  # spent, resumed parts included
+    seconds: float  # spent, resumed parts included, but not on figures of quality
     stopped: bool  # by Ctrl-C or SIGTERM, before the end: resume goes on from `snapshot`
     stats: Mapping[str, float]  # of the last tick
 
@@ -87,8 +83,8 @@ def train(
 
     transfer: a run or snapshot whose weights a new run begins with, where they fit. workers: the processes that train
     together (`models.training.distributed`). allow_other_dataset: a resumed run may go on with other pictures.
-    evaluate: measures the averaged generator every `config.metrics_kimg`, in the first process; the weights are those
-    of a training without it.
+    evaluate: measures the averaged generator every `config.metrics_kimg`, in the first process, while others wait; the
+    weights are those of a training without it, and what goes wrong in it is a warning.
 
     Raises RunError if the folder holds a run already (without `resume`), or one of another dataset or config;
     DivergedError when numbers are no longer finite; ValueError for data of another shape than the config says.
@@ -120,7 +116,7 @@ class Trainer:
         self.folder = folder
         self.progress = progress
         self.workers = workers
-        self.evaluate = evaluate
+        self.evaluation = Evaluation(evaluate, config, folder)
         self.part = workers.part_of(config.batch)
         self.reals = RealBatches(data, config, len(self.part))
         self.device = resolve_device(config.device)
@@ -190,7 +186,7 @@ class Trainer:
         ):
             while self.nimg < self.config.total_images and not self.workers.any(stop.requested, self.device):
                 self._step(batches)
-                self.seconds = time.perf_counter() - started
+                self.seconds = time.perf_counter() - started - self.evaluation.seconds
                 tick, due = self._tick_due()
                 if due:
                     sec_per_kimg = (time.perf_counter() - tick_started) / (self.nimg - tick_nimg) * 1000
@@ -244,45 +240,32 @@ class Trainer:
         if self.device.type == "cuda":
             self.stats["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
         if self.workers.leads:
+            self.folder.append_stats(self.stats)
+            board.show_stats(self.stats, self.nimg)
+            self._warn(events)
+        if ended or tick % self.config.snapshot_ticks == 0:
+            self._save()  # before anything is measured, which takes minutes, and may be killed
+        if self.workers.leads:
             self._report(tick, events, sec_per_kimg, board)
-        if tick % self.config.snapshot_ticks == 0:
-            self._save()
 
-    def _report(self, tick: int, events: list[str], sec_per_kimg: float, board: Board) -> None:
-        """A line of statistics, warnings, figures of quality where they are due, and a word to the caller."""
-        self.folder.append_stats(self.stats)
-        board.show_stats(self.stats, self.nimg)
+    def _warn(self, events: list[str]) -> None:
         for event in events:
             log.warning("after %.1f kimg: %s", self.nimg / 1000, event)
             self.folder.append_event(self.nimg, event, self.grids.newest)
-        metrics = self._measure(board) if self._metrics_due(tick) else {}
+
+    def _report(self, tick: int, events: list[str], sec_per_kimg: float, board: Board) -> None:
+        """Figures of quality where they are due, and a word to the caller."""
+        metrics: dict[str, float] = {}
+        if self.evaluation.is_due(tick, self.nimg):
+            self.algorithm.settle_average(self.average.network)
+            metrics, failed = self.evaluation.measure(self.average.network, self.nimg, board)
+            self._warn(failed)
+            events = [*events, *failed]
         if self.progress is not None:
             total, grid = self.config.total_images, self.grids.newest
             self.progress(
                 TrainingProgress(self.nimg, total, self.seconds, sec_per_kimg, self.stats, grid, tuple(events), metrics)
             )
-
-    def _metrics_due(self, tick: int) -> bool:
-        """Whether this tick is the first one past a multiple of metrics_kimg, or the last: the same after a resume."""
-        if self.evaluate is None or not self.config.metrics_kimg:
-            return False
-        every, batch = max(round(self.config.metrics_kimg * 1000), 1), self.config.batch
-        before = -(-(tick - 1) * self.config.tick_images // batch) * batch  # pictures seen at the tick before
-        return self.nimg // every > before // every or self.nimg >= self.config.total_images
-
-    def _measure(self, board: Board) -> dict[str, float]:
-        """Figures of quality of the averaged generator, by name; written before they are returned."""
-        assert self.evaluate is not None
-        started = time.perf_counter()
-        log.info("measuring the quality after %.1f kimg", self.nimg / 1000)
-        self.algorithm.settle_average(self.average.network)
-        lines = self.evaluate(self.average.network, self.nimg)
-        record_metrics(self.folder.path, lines)
-        metrics = {str(line["name"]): float(line["value"]) for line in lines}
-        board.show_stats({f"metrics/{name}": value for name, value in metrics.items()}, self.nimg)
-        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        log.info("measured in %.1f s: %s", time.perf_counter() - started, said)
-        return metrics
 
     def _require_finite(self, means: Mapping[str, float]) -> None:
         """Raise DivergedError unless the statistics and all weights are finite."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, Self
 
 import pytest
@@ -15,6 +16,9 @@ class Colour(BaseModel):
 
     hue: float = Field(0.0, ge=0)
     steps: tuple[int, ...] = ()
+    mixed: str = ""
+    words: tuple[str, ...] = ()
+    day: dt.date | None = None
     name: str
 
     @field_validator("steps")
@@ -22,6 +26,19 @@ class Colour(BaseModel):
     def _check_steps(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(value) == 1:
             raise ValueError("steps takes none, or at least two")
+        return value
+
+    @field_validator("mixed")
+    @classmethod
+    def _check_mixed(cls, value: str) -> str:
+        raise ValueError(f"no colour is mixed of {value!r}")
+
+    @field_validator("words")
+    @classmethod
+    def _check_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if "=" not in word:
+                raise ValueError(f"each is NAME=VALUE, not {word!r}")
         return value
 
     @model_validator(mode="after")
@@ -45,6 +62,10 @@ class Picture(BaseModel):
         (Picture, {"colour": {"name": "a", "hue": 2}}, ["colour: a hue above 1 needs steps"]),
         (Picture, {"colour": {}}, ["colour.name: Field required"]),
         (Picture, {"colour": {"name": "a", "hew": 1}}, ["colour.hew: Extra inputs are not permitted (got 1)"]),
+        (Picture, {"colour": {"name": "a", "mixed": "mud"}}, ["colour.mixed: no colour is mixed of 'mud'"]),
+        (Picture, {"colour": {"name": "a", "words": ["a=b", "c"]}}, ["colour.words: each is NAME=VALUE, not 'c'"]),
+        (Picture, {"colour": {"name": "a", "day": "hello"}},
+         ["colour.day: Input should be a valid date or datetime, input is too short (got 'hello')"]),
         (Colour, {"name": "a", "hue": 2}, ["recipe: a hue above 1 needs steps"]),
         (Colour, {"hue": -1}, ["hue: Input should be greater than or equal to 0 (got -1)", "name: Field required"]),
     ],

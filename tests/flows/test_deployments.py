@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def test_the_address_is_said_once_all_deployments_are_there(
 
     monkeypatch.setattr(flows.deployments, "make_deployments", lambda store, recipe: made)
     monkeypatch.setattr(flows.deployments.Runner, "start", start)
-    serve_all(tmp_path, Recipe(), look)
+    serve_all(tmp_path, Recipe(), look, threading.Event())
     assert steps == ["said", "served"]
 
 

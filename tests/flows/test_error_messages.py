@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from prefect import flow, task
 
 from datasets.errors import KaobakoError
 from flows.console import ConsoleHandler
@@ -95,6 +96,62 @@ def test_each_run_has_its_own_end(shown: ConsoleHandler) -> None:
     log_failure(shown, ZeroDivisionError("a bug"), "b", name="prefect.task_runs")
     assert lines(shown)[0] == "Finished in state Failed"
     assert lines(shown)[-1] == 'Finished in state Failed("Flow run encountered an exception: a bug")'
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_what_else_prefect_says_of_an_error_stays(
+    shown: ConsoleHandler, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    """A hook or a cache key that failed ends no run, and nobody else says it."""
+    if served:
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "a")
+    logger = logging.Logger("prefect.task_runs")
+    logger.addHandler(shown)
+    try:
+        raise KaobakoError("no run x")
+    except KaobakoError:
+        logger.error("An error was encountered while running hook 'tidy'", exc_info=True, extra={"task_run_id": "a"})
+        logger.exception("Error encountered when computing cache key.", extra={"task_run_id": "a"})
+    logger.info("Finished in state Completed(type=COMPLETED)", extra={"task_run_id": "a"})
+    assert lines(shown) == [
+        "An error was encountered while running hook 'tidy': no run x",
+        "Error encountered when computing cache key: no run x",
+        "Finished in state Completed(type=COMPLETED)",
+    ]
+
+
+def test_a_tasks_error_is_said_once_too(shown: ConsoleHandler) -> None:
+    logger = logging.Logger("prefect.task_runs")
+    logger.addHandler(shown)
+    try:
+        raise KaobakoError("no run x")
+    except KaobakoError as error:
+        logger.exception(
+            f"Task run failed with exception: {error!r} - Retries are exhausted", extra={"task_run_id": "a"}
+        )
+    logger.error("Finished in state Failed('Task run encountered an exception: no run x')", extra={"task_run_id": "a"})
+    assert lines(shown) == ["Finished in state Failed"]
+
+
+@pytest.mark.prefect
+def test_prefect_still_says_it_in_these_words(
+    prefect_api: Any, shown: ConsoleHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself: of all that it logs as errors of a flow and its task, only the task's state is left."""
+
+    @task
+    def fail() -> None:
+        raise KaobakoError("no run x")
+
+    @flow
+    def failing() -> None:
+        fail()
+
+    shown.setLevel(logging.ERROR)  # not the loggers: they remember what was enabled
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [shown])
+    assert failing(return_state=True).is_failed()
+    assert lines(shown) == ["Finished in state Failed"]
 
 
 def test_other_loggers_are_left_alone(shown: ConsoleHandler) -> None:

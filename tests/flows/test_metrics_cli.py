@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,24 @@ def test_a_table_for_people(kaobako: Callable[..., Any], run: Path, reals: Path,
     for part in ("KID x 1000", "FID", "precision", "recall", "±", "32 fakes against 20 reals"):
         assert part in said.out.replace("\n", " "), part
     assert "reals against reals, 10 each" in said.out
-    assert "FID is biased by 20 reals and 32 fakes" in said.out
+    assert "FID, precision and recall depend on the counts, here 20 reals and 32 fakes" in said.out
+    rows = [line for line in said.out.splitlines() if line.startswith("│")]
+    assert [len([cell for cell in row.split("│") if cell.strip()]) for row in rows] == [
+        5,
+        2,
+    ]  # KID alone has a baseline
+    assert "no generator can do better" not in said.out
+    for what in ("files of reals: 20 of 20", "reals: 20 of 20", "fakes: 32 of 32"):
+        assert what in said.err.splitlines()
     assert "By features, " in said.out
     assert "were changed" in said.out  # the run says another digest
-    for name in ("neighbours-000000000.png", "neighbours-histogram-000000000.png", "kid.png"):
-        assert f"{run}/metrics/{name}" in said.out
-        assert (run / "metrics" / name).is_file()
+    drawn = sorted(path.name for path in (run / "metrics").iterdir())
+    assert [re.sub("-[0-9a-f]{8}[.]", "-DIGEST.", name) for name in drawn] == [
+        "kid.png",
+        "neighbours-000000000-DIGEST.png",
+        "neighbours-histogram-000000000-DIGEST.png",
+    ]
+    assert all(f"{run}/metrics/{name}" in said.out for name in drawn)
     assert not (tmp_path / "store").exists()
 
 
@@ -93,6 +106,7 @@ def test_json(kaobako: Callable[..., Any], run: Path, tmp_path: Path) -> None:
     made = json.loads(said.out)
     assert [line["figure"] for line in made["metrics"]] == ["kid", "fid", "precision", "recall"]
     assert made["metrics"][0]["seeds"] == "7-38"
+    assert made["metrics"][0]["name"].startswith("kid32_colours_16x16_reals-")
     assert made["pictures"] == {}
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == made["metrics"]
@@ -150,7 +164,8 @@ def test_figures_and_pictures_are_artifacts(
     rows = json.loads(artifacts["metrics"].data)
     assert [row[""] for row in rows] == ["32 fakes against 20 reals", "reals against reals, 10 each"]
     assert list(rows[0]) == ["", "KID x 1000", "FID", "precision", "recall"]
-    assert "±" in rows[0]["KID x 1000"]
+    assert all("±" in row["KID x 1000"] for row in rows)
+    assert [row["FID"] == "" for row in rows] == [False, True]
     shown = artifacts["metrics-pictures"].data
     assert set(report.pictures) == {"neighbours", "neighbours-histogram", "curve"}
     for name, path in report.pictures.items():

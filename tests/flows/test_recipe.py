@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from datasets.sources.config import Rating, SourceKind
 from flows.recipe import (
@@ -18,6 +19,7 @@ from flows.recipe import (
     read_value,
 )
 from tasks.crop import CropMethod
+from tasks.train import TrainParams
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -125,6 +127,21 @@ def test_training_settings_name_the_key() -> None:
         make_training({}, ["batch=1"])
     with pytest.raises(RecipeError, match="speed"):
         make_training({}, ["speed=11"])
+
+
+def test_training_settings_are_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that do not go together have no name, and these came from a command."""
+
+    def refuse(values: object) -> TrainParams:
+        raise ValidationError.from_exception_data(
+            "TrainParams",
+            [{"type": "value_error", "loc": (), "input": values, "ctx": {"error": ValueError("no pair")}}],
+        )
+
+    monkeypatch.setattr(TrainParams, "model_validate", refuse)
+    with pytest.raises(RecipeError) as refused:
+        make_training({}, ["kimg=20"])
+    assert str(refused.value) == "the training settings are not usable:\n  no pair"
 
 
 def test_a_recipe_survives_json() -> None:

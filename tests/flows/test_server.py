@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
+import flows.deployments
 import flows.server
 from datasets.errors import KaobakoError
-from flows.server import prefect_server
+from flows.deployments import serve_all
+from flows.recipe import Recipe
+from flows.server import prefect_server, server_for
 
 ASK = """
 import os, sys
@@ -54,6 +62,76 @@ def test_the_users_server_is_used_where_there_is_one(
     settings = {**os.environ, **variables}
     done = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == used, done.stderr
+
+
+def use_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user sets to use a server of his own."""
+    from prefect.context import refresh_global_settings_context
+
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "user:word")
+    refresh_global_settings_context()
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:{port}/api", "127.0.0.1:{port}/api"])
+def test_a_users_server_that_is_not_there_is_an_error_that_says_what_to_do(
+    settings_restored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    port = find_port()
+    use_server(url.format(port=port), monkeypatch)
+    server = server_for(tmp_path / "store")  # costs no waiting yet
+    with pytest.raises(KaobakoError, match="unset PREFECT_API_URL") as refused, server:
+        pytest.fail("the body ran")
+    assert str(port) in str(refused.value)
+    assert "kaobako serve" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A web server that answers everything with a status; gives its address, and (path, authorization) as asked."""
+    asked: list[tuple[str, str]] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization", "")))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Nothing: the list says it."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 503])
+def test_a_users_server_is_asked_once_and_any_answer_will_do(
+    settings_restored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """What else there is to say, a missing key, say, Prefect knows better."""
+    with answering(status) as (url, asked):
+        use_server(url, monkeypatch)
+        with server_for(tmp_path / "store") as address:
+            assert address == ""
+    assert asked == [("/api/health", "Basic " + b64encode(b"user:word").decode())]
+
+
+def test_a_slow_server_is_one(settings_restored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows.server, "_ASK_SECONDS", 0.1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        use_server(f"http://127.0.0.1:{silent.getsockname()[1]}/api", monkeypatch)
+        with server_for(tmp_path / "store") as address:
+            assert address == ""
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
@@ -130,6 +208,44 @@ def test_nothing_waits_for_a_server_that_is_gone(running: Running, settings_rest
         raise httpx.ConnectError("[Errno 111] Connection refused")
     assert running.sent == []
     assert get_current_settings().client.max_retries == 0  # what is left at the end of the process is given up, too
+
+
+def test_a_body_of_no_use_without_its_server_ends_with_its_own_advice(
+    running: Running, settings_restored: None, tmp_path: Path
+) -> None:
+    lost = threading.Event()
+    server = prefect_server(tmp_path / "server.log", find_port(), "Start kaobako serve again.", lost)
+    with pytest.raises(KaobakoError, match=f"its log is {tmp_path}.*Start kaobako serve again.$"), server:
+        assert not lost.is_set()
+        running.servers[0].kill()
+        assert lost.wait(30)
+
+
+def test_a_body_that_needs_its_server_no_longer_ends_well(
+    running: Running, settings_restored: None, tmp_path: Path
+) -> None:
+    with prefect_server(tmp_path / "server.log", find_port()):
+        running.servers[0].kill()
+        running.servers[0].wait(30)
+
+
+def test_serving_stops_once_the_server_is_lost(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, ended = threading.Event(), []
+
+    async def start(runner: object) -> None:
+        lost.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("tidied up")
+
+    monkeypatch.setattr(flows.deployments, "make_deployments", lambda store, recipe: [])
+    monkeypatch.setattr(flows.deployments, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(flows.deployments.Runner, "start", start)
+    serve_all(tmp_path, Recipe(), lambda: None, lost)
+    assert ended == ["tidied up"]
 
 
 WATCH = """

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from flows.cli.training import train
 from models.training.run import RunFolder
 from models.training.snapshot import weights_path
+from tasks.train import TrainParams
 
 TINY = (
     "--preset", "dcgan-demo", "--resolution", "16", "--batch", "8", "--set", "algorithm.width=2", "--set",
@@ -213,6 +215,12 @@ def test_a_dry_run_shows_everything_and_does_nothing(kaobako: Callable[..., Any]
     assert plan["peak_gb"] > 0
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "store").exists()
+
+
+def test_the_help_names_every_augmentation() -> None:
+    (option,) = get_type_hints(train, include_extras=True)["augment"].__metadata__
+    choices, _none = get_args(TrainParams.model_fields["augment"].annotation)
+    assert set(option.metavar.split("|")) == set(get_args(choices))
 
 
 def test_presets_are_listed(kaobako: Callable[..., Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,20 @@ from datasets.picture_folder import list_folder
 from datasets.store import Store
 from models.gan import dcgan, stylegan2
 from models.gan.pictures import resize
+from models.interchange.imported_run import ORIGIN_FILE
 from models.metrics.distances import kernel_distance
 from models.metrics.extractors import load_extractor
 from models.sampling.generator import load_generator
 from models.sampling.images import sample
 from models.sampling.settings import Noise, SamplingError, SamplingSettings
 from models.training.config import DatasetRef, DCGANConfig, DeviceChoice, StyleGAN2Config, TrainingConfig
-from models.training.metrics_file import read_metrics
+from models.training.metrics_file import MetricsFileError, read_metrics
 from models.training.networks import build_generator
 from models.training.run import RunFolder
 from models.training.snapshot import load_weights, save_snapshot, weights_path
 from models.weights import MissingWeightError, weight_status
 from tasks.metric_features import draw_fakes, measure_fakes
+from tasks.metric_lines import FIGURES, MEMORISED, name_figure
 from tasks.metrics import MetricsParams, MetricsReport, measure_run
 from tasks.train import DATA_FILE, open_training, plan_training, run_training
 from tasks.train_data import FolderData
@@ -131,20 +134,25 @@ def test_what_is_written_says_what_was_measured(plain: Path, store: Store, colou
     assert list(by_figure) == ["kid", "fid", "precision", "recall", "memorised", "memorised_pixels"]
     kid = by_figure["kid"]
     digest = RunFolder(plain).read_config()[1].digest
-    assert kid["name"] == f"kid_colours_pictures-{digest[:12]}"
+    assert kid["name"] == f"kid48_colours_16x16_pictures-{digest[:12]}"
     assert (kid["fakes"], kid["reals"], kid["seeds"], kid["psi"], kid["nimg"]) == (48, REALS, "0-47", 1.0, 0)
     assert kid["reference_digest"] == digest
     assert kid["extractor_sha256"] == Colours.digest
     assert len(kid["weights_sha256"]) == 64
     assert kid["error"] > 0
     assert abs(kid["baseline"]) < 5 * kid["baseline_error"]
-    assert "biased by 40 reals and 48 fakes" in by_figure["fid"]["caution"]
+    for figure in ("fid", "precision", "recall"):
+        assert "depend on the counts, here 40 reals and 48 fakes" in by_figure[figure]["caution"]
+        assert by_figure[figure]["baseline"] is None  # that of halves is one of other counts
+    assert kid["caution"] == ""
     assert 0 <= by_figure["memorised"]["value"] <= 1
-    assert (plain / "metrics" / "neighbours-000000000.png").is_file()
     assert set(report.pictures) == {"neighbours", "neighbours-histogram"}
+    assert all(Path(path).is_file() for path in report.pictures.values())
     assert len(report.verdicts) == 2
-    assert {what for what, _, _ in heard} == {"reals", "fakes", "neighbours"}
+    assert {what for what, _, _ in heard} == {"files of pictures", "reals", "reals, mirrored", "fakes", "neighbours"}
     assert all(done <= total for _, done, total in heard)
+    assert heard.index(("reals", 0, REALS)) < heard.index(("reals", REALS, REALS)) < heard.index(("fakes", 48, 48))
+    assert max(k for k, (what, *_) in enumerate(heard) if what.startswith("reals")) < heard.index(("fakes", 48, 48))
     assert MetricsReport.from_summary(json.loads(json.dumps(report.summary()))) == report
 
 
@@ -177,11 +185,70 @@ def test_the_same_again_is_not_measured_again(plain: Path, store: Store, colours
     assert stable == [{k: v for k, v in line.items() if k not in ("seconds", "measured_at")} for line in first.lines]
     assert len(read_metrics(plain)) == 6
 
-    (plain / "metrics" / "neighbours-000000000.png").unlink()
+    lost = Path(first.pictures["neighbours"])
+    lost.unlink()
     measure_run(store, plain, "", few())
-    assert (plain / "metrics" / "neighbours-000000000.png").is_file()
+    assert lost.is_file()
     measure_run(store, plain, "", few(seed=100, neighbours=False))
     assert len(read_metrics(plain)) == 10
+
+
+def test_pictures_are_those_of_their_own_figures(plain: Path, store: Store, colours: Colours) -> None:
+    first = measure_run(store, plain, "", few())
+    shown = Path(first.pictures["neighbours"]).read_bytes()
+    other = measure_run(store, plain, "", few(seed=500))
+    assert Path(other.pictures["neighbours"]).read_bytes() != shown
+    seen = colours.seen
+    known = measure_run(store, plain, "", few())
+    assert known.pictures == first.pictures
+    assert Path(known.pictures["neighbours"]).read_bytes() == shown
+    assert colours.seen == seen
+
+
+def test_only_what_is_missing_is_measured(
+    plain: Path, store: Store, colours: Colours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tasks.metrics, tasks.neighbours):
+        monkeypatch.setattr(module, "COMPARED", 16)
+    measure_run(store, plain, "", few(neighbours=False))
+    seen = colours.seen
+    report = measure_run(store, plain, "", few())
+    assert colours.seen == seen + 16 + 16 + 16  # fakes, their mirror images, and those of the reals in the yardstick
+    by_figure = {line["figure"]: line for line in report.lines}
+    assert [line["figure"] for line in report.lines] == [*FIGURES, *MEMORISED]
+    assert (by_figure["memorised"]["fakes"], by_figure["memorised"]["seeds"]) == (16, "0-15")
+    assert by_figure["memorised"]["name"].startswith("memorised16_colours_16x16_pictures-")
+    assert (by_figure["kid"]["fakes"], by_figure["kid"]["seeds"]) == (48, "0-47")
+
+
+def test_an_interrupted_look_at_the_reals_is_not_lost(
+    plain: Path, store: Store, colours: Colours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.metric_features, "PART", 8)
+    extract = colours.extract
+
+    def interrupt(pictures: np.ndarray) -> np.ndarray:
+        if colours.seen == 24:
+            raise KeyboardInterrupt
+        return extract(pictures)
+
+    monkeypatch.setattr(colours, "extract", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure_run(store, plain, "", few(neighbours=False))
+    monkeypatch.setattr(colours, "extract", extract)
+    measure_run(store, plain, "", few(neighbours=False))
+    assert colours.seen == REALS + 48
+
+
+def test_a_damaged_record_is_found_before_anything_is_measured(plain: Path, store: Store, colours: Colours) -> None:
+    (plain / "metrics.jsonl").write_text("garbage\n", encoding="utf-8")
+    for again in (True, False):
+        with pytest.raises(MetricsFileError, match=r"line 1 is no JSON .*delete that line"):
+            measure_run(store, plain, "", few(again=again))
+    assert colours.seen == 0
+    (plain / "metrics.jsonl").write_text('{"nimg": null}\n{"figure": "kid", "psi": [1]}\n', encoding="utf-8")
+    measure_run(store, plain, "", few(neighbours=False))
+    assert len(read_metrics(plain)) == 6
 
 
 def test_only_new_reals_are_looked_at(plain: Path, store: Store, colours: Colours, tmp_path: Path) -> None:
@@ -216,7 +283,7 @@ def test_a_next_version_costs_only_what_is_new(
     build()
     asked = few(neighbours=False)
     first = measure_run(store, plain, "faces@v1", asked)
-    assert first.lines[0]["name"].startswith("kid_colours_faces@v1-")
+    assert first.lines[0]["name"].startswith("kid48_colours_16x16_faces@v1-")
     assert first.lines[0]["reals"] == 12
     for number in range(12, 15):
         Image.fromarray(draw(number)).save(source / f"{number}.png")
@@ -245,12 +312,12 @@ def test_held_out_pictures_that_were_trained_on_are_left_out(
 
 
 def test_a_generator_that_repeats_its_pictures_is_caught(
-    plain: Path, store: Store, colours: Colours, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: Store, colours: Colours, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def repeat(generator: Any, seeds: Sequence[int], labels: Any, settings: Any) -> Any:
         for seed in seeds:
             rng = np.random.default_rng(1000 + seed)
-            number = seed % REALS if first is None else first + seed
+            number = seed % 300 if first is None else first + seed
             path = draw_pictures(tmp_path / "drawn", [number], SIDE) / f"{number:04d}.png"
             noise = rng.normal(0, 2, (SIDE, SIDE, 3))
             shown = np.asarray(Image.open(path))
@@ -259,14 +326,17 @@ def test_a_generator_that_repeats_its_pictures_is_caught(
 
     for module in (tasks.metric_features, tasks.neighbours):
         monkeypatch.setattr(module, "draw_fakes", repeat)
+    pictures = draw_pictures(tmp_path / "pictures", range(300))
+    run = write_run(tmp_path / "run", pictures, DCGANConfig(z_dim=8, width=4), dcgan.initialise)
     first: int | None = None
     for caught in (True, False):
         first = None if caught else 5000
-        report = measure_run(store, plain, "", few(samples=80, again=True))
+        report = measure_run(store, run, "", few(samples=120, again=True))
         for line in report.lines[4:]:
             assert (line["value"] > 0.9) is caught, line
             assert ("repeats training pictures" in line["verdict"]) is caught
-    assert "no sign of memorisation" in report.verdicts[0]
+            assert ("no sign of memorisation" in line["verdict"]) is not caught
+            assert (line["fakes"], line["reals"], line["threshold_reals"]) == (120, 300, 300)
 
 
 def test_every_snapshot_gives_a_curve(plain: Path, store: Store, colours: Colours) -> None:
@@ -294,10 +364,21 @@ def test_psi_is_part_of_the_record(plain: Path, pictures: Path, store: Store, tm
     for psi in (1.0, 0.5):
         (line, *_) = measure_run(store, styles, "", few(psi=psi, neighbours=False)).lines
         assert (line["psi"], line["noise"]) == (psi, "random")
+        assert line["name"].endswith("_psi0.5") is (psi == 0.5)
         values[psi] = line["value"]
     assert values[1.0] != values[0.5]
+    with pytest.raises(KaobakoError, match=r"--psi must be -10 to 10, got 1e\+300"):
+        measure_run(store, styles, "", few(psi=1e300))
     with pytest.raises(SamplingError, match=r"truncation \(--psi\) needs a network with styles"):
         measure_run(store, plain, "", few(psi=0.5))
+
+
+def test_names_differ_where_figures_must_not_be_compared() -> None:
+    config = TrainingConfig(algorithm=STYLES, resolution=64, aspect=(4, 3))
+    dataset = DatasetRef("faces", 7, "0123456789abcdef" * 4, 900)
+    name = name_figure("kid", 5000, "hed-vgg4", config, dataset)
+    assert name == "kid5000_hed-vgg4_48x64_faces@v7-0123456789ab"
+    assert name_figure("kid", 5000, "hed-vgg4", config, dataset, psi=0.7, ema=False) == name + "_psi0.7_noema"
 
 
 def test_fakes_have_the_labels_of_the_dataset(tmp_path: Path, store: Store, colours: Colours) -> None:
@@ -320,6 +401,35 @@ def test_fakes_have_the_labels_of_the_dataset(tmp_path: Path, store: Store, colo
     reals = np.stack([np.asarray(Image.open(path)) for path in sorted(pictures.rglob("*.png"))])
     reals = np.stack([resize(one, SIDE, SIDE) for one in reals])
     value = kernel_distance(colours.extract(reals), colours.extract(expected)).value
+    assert report.lines[0]["value"] == pytest.approx(value, rel=1e-9)
+    assert len(report.lines[0]["labels_digest"]) == 64
+
+    (pictures / "red" / "0009.png").rename(pictures / "blue" / "0009.png")  # the same pictures, other labels
+    changed = measure_run(store, run, "", few(samples=24, neighbours=False))
+    assert changed.lines[0]["labels_digest"] != report.lines[0]["labels_digest"]
+    assert len(read_metrics(run)) == 8
+
+
+def test_an_imported_conditional_network_is_given_all_classes(
+    tmp_path: Path, pictures: Path, store: Store, colours: Colours
+) -> None:
+    run = write_run(tmp_path / "run", pictures, STYLES, stylegan2.initialise, labels=3)
+    (run / DATA_FILE).unlink()
+    with pytest.raises(KaobakoError, match="conditional, and fakes need the labels that it was trained with: the pic"):
+        measure_run(store, run, str(pictures), few())
+    (run / ORIGIN_FILE).write_text("{}", encoding="utf-8")
+    with pytest.raises(KaobakoError, match=r"Name what to measure against: --against NAME@V"):
+        measure_run(store, run, "", few())
+    report = measure_run(store, run, str(pictures), few(samples=24))
+    assert [line["figure"] for line in report.lines] == list(FIGURES)
+    assert all("each of its 3 classes is drawn equally often" in line["caution"] for line in report.lines)
+    (missing,) = (note for note in report.notes if "no training pictures were looked for" in note)
+    assert "--against" not in missing  # it was given
+    generator = load_generator(run)
+    labels = np.eye(3, dtype=np.float32)[np.arange(24) % 3]
+    fakes = np.stack(list(draw_fakes(generator, range(24), labels, settings(generator, 0))))
+    reals = np.stack([resize(np.asarray(Image.open(path)), SIDE, SIDE) for path in sorted(pictures.glob("*.png"))])
+    value = kernel_distance(colours.extract(reals), colours.extract(fakes)).value
     assert report.lines[0]["value"] == pytest.approx(value, rel=1e-9)
 
 
@@ -353,7 +463,7 @@ def test_what_cannot_be_measured(plain: Path, pictures: Path, store: Store, colo
     with pytest.raises(KaobakoError, match="too small"):
         measure_run(store, plain, str(draw_pictures(tmp_path / "small", range(9), SIDE // 2)), few())
     pictures.rename(tmp_path / "moved")
-    with pytest.raises(KaobakoError, match=r"which is gone\. Name the pictures by --against"):
+    with pytest.raises(KaobakoError, match=r"which is gone\. Name what to measure against"):
         measure_run(store, plain, "", few())
     report = measure_run(store, plain, str(tmp_path / "moved"), few())
     assert [line["figure"] for line in report.lines] == ["kid", "fid", "precision", "recall"]
@@ -383,21 +493,29 @@ def train_on(pictures: Path, out: Path, store: Store, **changes: Any) -> Path:
 
 
 def test_metrics_of_a_training_are_those_of_its_snapshot(
-    pictures: Path, store: Store, colours: Colours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    store: Store,
+    colours: Colours,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(tasks.metric_lines, "TRAINING_SAMPLES", 48)
     torch.manual_seed(5)
-    measured = train_on(pictures, tmp_path / "run", store, metrics_kimg=0.064)
+    with caplog.at_level(logging.INFO, logger="tasks"):
+        measured = train_on(pictures, tmp_path / "run", store, metrics_kimg=0.064)
     chance = torch.get_rng_state()
     lines = read_metrics(tmp_path / "run")
     assert [(line["figure"], line["nimg"]) for line in lines] == [
         (figure, nimg) for nimg in (64, 128) for figure in ("kid", "fid", "precision", "recall")
     ]
-    assert lines[0]["name"].startswith("kid48_colours_pictures-")
+    assert "metrics: looking at 40 real pictures" in caplog.messages
+    assert "reals: 40 of 40" in caplog.messages
     assert lines[0]["weights_sha256"] is None
     assert colours.seen == REALS + 2 * 48
     after = measure_run(store, tmp_path / "run", "", few(neighbours=False))
     assert [line["value"] for line in after.lines] == [line["value"] for line in lines[4:]]
+    assert [line["name"] for line in after.lines] == [line["name"] for line in lines[4:]]
     assert colours.seen == REALS + 3 * 48  # the reals are in the run's cache
 
     torch.manual_seed(5)

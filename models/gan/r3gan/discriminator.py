@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from models.gan.fir import downsample2d, setup_filter
-from models.gan.r3gan.layers import Convolution, Linear, ResidualBlock, check_labels, residual_gain
-from models.gan.stylegan2.levels import Level, plan_levels
+from models.gan.levels import Level, plan_levels
+from models.gan.r3gan.layers import Convolution, Linear, ResidualBlock, residual_gain, scale_labels
 
 
 class DiscriminatorStage(nn.Module):
@@ -96,6 +96,7 @@ class Discriminator(nn.Module):
         steps = pairwise([None, *levels])
         self.stages = nn.ModuleList(DiscriminatorStage(below, at, blocks, gain) for below, at in steps if at)
         self.verdict = Verdict(levels[0].channels, levels[0].size, label_features if c_dim else 1)
+        # a class picks one column (`scale_labels`), of about unit length: the logit is the features' part along it
         self.label = Linear(c_dim, label_features, deviation=1 / math.sqrt(label_features)) if c_dim else None
         self.register_buffer("taps", setup_filter(), persistent=False)
 
@@ -112,7 +113,7 @@ class Discriminator(nn.Module):
         features: torch.Tensor = self.verdict(x.to(images.dtype))  # (N, 1), or (N, label_features)
         if self.label is None:
             return features[:, 0]
-        return (features * self.label(check_labels(c, self.c_dim))).sum(dim=1)
+        return (features * self.label(scale_labels(c, self.c_dim))).sum(dim=1)
 
     def draw_weights(self, rng: torch.Generator) -> None:
         self.taps.copy_(setup_filter())  # not in a snapshot: a network made without memory has it from here

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from models.gan.fir import setup_filter, upsample2d
-from models.gan.r3gan.layers import Convolution, Linear, ResidualBlock, check_labels, residual_gain
-from models.gan.stylegan2.levels import Level, plan_levels
+from models.gan.levels import Level, plan_levels
+from models.gan.r3gan.layers import Convolution, Linear, ResidualBlock, residual_gain, scale_labels
 
 
 class Basis(nn.Module):
@@ -92,6 +92,7 @@ class Generator(nn.Module):
         self.channels = channels
         self.half_dtype: torch.dtype | None = None  # bfloat16 for the levels marked so; None: float32
         gain = residual_gain(len(levels) * blocks)
+        # of unit variance, as the latent that they stand beside: a class picks one column (`scale_labels`)
         self.label = Linear(c_dim, label_features, deviation=1.0) if c_dim else None
         self.basis = Basis(z_dim + (label_features if c_dim else 0), levels[0].channels, levels[0].size)
         steps = pairwise([None, *levels])
@@ -104,7 +105,7 @@ class Generator(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"this network needs latents of shape (N, {self.z_dim}), got {tuple(z.shape)}")
         if self.label is not None:
-            z = torch.cat([z, self.label(check_labels(c, self.c_dim))], dim=1)
+            z = torch.cat([z, self.label(scale_labels(c, self.c_dim))], dim=1)
         x = self.basis(z)
         for stage in self.stages:
             assert isinstance(stage, GeneratorStage)

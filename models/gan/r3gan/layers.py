@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from models.gan.levels import R3GAN_WIDTH_STEP
+
 SLOPE = 0.2  # of the leaky ReLU below 0
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # He et al. 2015 (arXiv:1502.01852, eq. 15): what a leaky ReLU takes from a signal
 EXPANSION = 2  # how much wider a block is inside
-GROUP_WIDTH = 16  # channels, inside a block, that a group of its 3x3 convolution sees
-WIDTH_STEP = GROUP_WIDTH // EXPANSION  # what a block's width must be a multiple of
+GROUP_WIDTH = EXPANSION * R3GAN_WIDTH_STEP  # 16: channels, inside a block, that a group of its 3x3 convolution sees
 
 
 def residual_gain(blocks: int) -> float:
@@ -95,8 +96,8 @@ class ResidualBlock(nn.Module):
         gain: float,  # of the first two convolutions: `residual_gain`
     ) -> None:
         super().__init__()
-        if width % WIDTH_STEP:
-            raise ValueError(f"an R3GAN map has a multiple of {WIDTH_STEP} channels, got {width}")
+        if width % R3GAN_WIDTH_STEP:
+            raise ValueError(f"an R3GAN map has a multiple of {R3GAN_WIDTH_STEP} channels, got {width}")
         inside = width * EXPANSION
         self.expand = Convolution(width, inside, bias=True, gain=gain)
         self.look = Convolution(inside, inside, 3, groups=inside // GROUP_WIDTH, bias=True, gain=gain)
@@ -108,9 +109,15 @@ class ResidualBlock(nn.Module):
         return x + self.reduce(y)
 
 
-def check_labels(c: torch.Tensor | None, c_dim: int) -> torch.Tensor:
-    """The labels themselves; ValueError where they are missing or of another width."""
+def scale_labels(c: torch.Tensor | None, c_dim: int) -> torch.Tensor:
+    """Labels, float32 (N, c_dim), as they go into an embedding; ValueError where they are missing or of another width.
+
+    A class (one-hot) stays as it is: it picks one column of the embedding, so that the fan-in is 1 whatever c_dim is,
+    and the first weights are as large as a column is to be. Several tags at once (multi-hot) are a sum of as many
+    columns, which would drown z in G and stretch the logits of D. So a label whose values add up to s > 1, signs left
+    aside, is divided by sqrt(s): as long as one column, whatever the number of tags. Different labels stay different.
+    """
     if c is None or c.ndim != 2 or c.shape[1] != c_dim:
         got = "none" if c is None else str(tuple(c.shape))
         raise ValueError(f"this network needs labels of shape (N, {c_dim}), got {got}")
-    return c
+    return c / c.abs().sum(dim=1, keepdim=True).clamp(min=1).sqrt()

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from models.gan.fir import setup_filter
+from models.gan.levels import Level, plan_levels
 from models.gan.stylegan2.layers import EPSILON, EqualizedConv2d, EqualizedLinear
-from models.gan.stylegan2.levels import Level, plan_levels
 from models.gan.stylegan2.mapping import MappingNetwork
 
 Architecture = Literal["resnet", "orig"]

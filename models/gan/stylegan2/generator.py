@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from models.gan.levels import plan_levels
 from models.gan.stylegan2.layers import Form
-from models.gan.stylegan2.levels import plan_levels
 from models.gan.stylegan2.mapping import MappingNetwork
 from models.gan.stylegan2.synthesis import Noise, SynthesisNetwork
 

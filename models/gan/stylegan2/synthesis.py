@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from models.gan.fir import setup_filter, upsample2d
+from models.gan.levels import Level
 from models.gan.noise import SampleNoise
 from models.gan.stylegan2.layers import ACTIVATION_GAIN, SLOPE, EqualizedLinear, Form, clamp, modulated_conv2d
-from models.gan.stylegan2.levels import Level
 
 Noise = Literal["const", "none"] | SampleNoise | Sequence[torch.Tensor]
 """Fixed maps, none, drawn ones, or one's own: one (N or 1, 1, H, W) per layer with noise, smallest first."""

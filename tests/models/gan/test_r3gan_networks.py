@@ -9,7 +9,7 @@ from torch.nn import functional
 from models.gan.fir import downsample2d, upsample2d
 from models.gan.initialisation import initialise
 from models.gan.r3gan import Discriminator, Generator
-from models.gan.r3gan.layers import GAIN, ResidualBlock, residual_gain
+from models.gan.r3gan.layers import GAIN, ResidualBlock, residual_gain, scale_labels
 from models.training.config import R3GANConfig, TrainingConfig
 from models.training.networks import build_discriminator, build_generator
 
@@ -103,16 +103,67 @@ def test_the_discriminator_begins_as_its_skeleton() -> None:
     assert not torch.allclose(discriminator(images), expected, atol=0.01)
 
 
-def test_the_scale_of_the_first_weights_is_that_of_the_paper() -> None:
-    network = make_generator(channel_base=4096, channel_max=128)
-    block = network.stages[0].blocks[0]  # type: ignore[union-attr,index]
-    gain = math.sqrt(2 / 1.04) * 8 ** (-1 / 4)
-    assert residual_gain(8) == pytest.approx(gain) and pytest.approx(math.sqrt(2 / 1.04)) == GAIN
-    assert block.expand.weight.std().item() == pytest.approx(gain / math.sqrt(128), rel=0.03)
-    assert block.look.weight.std().item() == pytest.approx(gain / math.sqrt(16 * 9), rel=0.03)
+def test_a_block_has_the_papers_layers() -> None:
+    block = ResidualBlock(128, residual_gain(8))
+    assert residual_gain(8) == pytest.approx(math.sqrt(2 / 1.04) * 8 ** (-1 / 4))
+    assert pytest.approx(math.sqrt(2 / 1.04)) == GAIN
     assert block.look.weight.shape == (256, 16, 3, 3) and block.look.groups == 16
-    assert block.reduce.weight.abs().max() == 0
     assert [name for name, _ in block.named_parameters() if "bias" in name] == ["expand.bias", "look.bias"]
+
+
+OPEN = math.sqrt(2 / 1.04) * 6 ** (-1 / 4)  # gain of the layers of a block, of six in the networks below
+DEVIATIONS = {  # of the first weights, layer by layer: 1 / sqrt(fan-in) but for what a comment says
+    "G": {
+        "label.weight": 1.0,  # a class picks a column: fan-in 1
+        "basis.basis": 1.0,  # a map, no weights
+        "basis.scale.weight": 1 / math.sqrt(48 + 32),  # latent and label
+        "stages.0.blocks.1.expand.weight": OPEN / math.sqrt(256),
+        "stages.0.blocks.1.look.weight": OPEN / math.sqrt(16 * 9),
+        "stages.2.adapt.weight": 1 / math.sqrt(256),
+        "stages.2.blocks.0.expand.weight": OPEN / math.sqrt(128),
+        "to_rgb.weight": 1 / math.sqrt(128),
+    },
+    "D": {
+        "from_rgb.weight": 1 / math.sqrt(3),
+        "stages.2.blocks.0.expand.weight": OPEN / math.sqrt(128),
+        "stages.2.adapt.weight": 1 / math.sqrt(128),
+        "stages.0.blocks.1.expand.weight": OPEN / math.sqrt(256),
+        "stages.0.blocks.1.look.weight": OPEN / math.sqrt(16 * 9),
+        "verdict.weight": 1 / math.sqrt(4 * 3),  # each channel weighs the places of the smallest map
+        "verdict.dense.weight": 1 / math.sqrt(256),
+        "label.weight": 1 / math.sqrt(32),  # a class picks a column, of unit length
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "layer"), [(name, layer) for name, layers in DEVIATIONS.items() for layer in layers])
+def test_the_first_weights_are_normal_and_as_large_as_told(wide: dict[str, nn.Module], name: str, layer: str) -> None:
+    weight = wide[name].get_parameter(layer).detach().double().flatten()
+    unit, count = weight / DEVIATIONS[name][layer], weight.numel()
+    # five standard errors each, of the mean, of the standard deviation and of the fourth moment
+    assert count >= 160
+    assert unit.mean().item() == pytest.approx(0, abs=5 / math.sqrt(count))
+    assert unit.std().item() == pytest.approx(1, abs=5 / math.sqrt(2 * count))
+    assert unit.pow(4).mean().item() == pytest.approx(3, abs=5 * math.sqrt(96 / count))
+
+
+def test_everything_else_begins_at_0(wide: dict[str, nn.Module]) -> None:
+    """No layer is left out of the table above: what it does not name is another block's, alike, or 0."""
+    drawn = {layer.split(".")[-2] for layers in DEVIATIONS.values() for layer in layers}
+    for network in wide.values():
+        for name, weight in network.named_parameters():
+            if name.endswith((".bias", "reduce.weight")):
+                assert weight.abs().max() == 0, name
+            else:
+                assert name.split(".")[-2] in drawn, name
+
+
+@pytest.fixture(scope="module")
+def wide() -> dict[str, nn.Module]:
+    """Networks of 16 x 12 pixels, five classes and three sizes of map: 256, 256 and 128 channels."""
+    shape: dict[str, Any] = {"width": 12, "height": 16, "start": (4, 3), "c_dim": 5, "label_features": 32}
+    shape |= {"channel_base": 2048, "channel_max": 256}
+    return {"G": make_generator(**shape, z_dim=48), "D": make_discriminator(**shape)}
 
 
 def test_values_are_of_a_sane_size_at_the_start() -> None:
@@ -172,6 +223,35 @@ def test_labels_matter_in_both_networks() -> None:
     # the embedding's rows have about unit length
     assert discriminator.label is not None
     assert discriminator.label.weight.norm(dim=0).mean().item() == pytest.approx(1.0, rel=0.2)
+
+
+def test_many_tags_weigh_as_much_as_one() -> None:
+    """A class stays as it is, to the bit; a sum of columns is made as long as one; no two labels become the same."""
+    classes = torch.eye(64)
+    assert torch.equal(scale_labels(classes, 64), classes)
+    assert torch.equal(scale_labels(0.5 * classes, 64), 0.5 * classes)
+    assert torch.equal(scale_labels(torch.zeros(2, 64), 64), torch.zeros(2, 64))
+    generator, discriminator = make_generator(16, c_dim=64), make_discriminator(16, c_dim=64)
+    assert generator.label is not None and discriminator.label is not None
+    for ones in (1, 4, 16, 64):
+        tags = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(k)) < ones for k in range(40)])
+        scaled = scale_labels(tags.float(), 64)
+        assert generator.label(scaled).std().item() == pytest.approx(1, rel=0.15)
+        assert discriminator.label(scaled).norm(dim=1).mean().item() == pytest.approx(1, rel=0.15)
+    ages = scale_labels(torch.tensor([[35.0, 0.0], [36.0, 0.0], [0.8, 0.8], [1.0, 1.0], [-1.0, 1.0]]), 2)
+    assert len(ages.unique(dim=0)) == 5
+
+
+def test_both_networks_scale_their_labels() -> None:
+    generator, discriminator = make_generator(16, c_dim=4), make_discriminator(16, c_dim=4)
+    four, z = torch.ones(2, 4), draw(2, 8)
+    joined = torch.cat([z, four / 2 @ generator.label.weight.T], dim=1)  # type: ignore[union-attr]
+    seen: list[torch.Tensor] = []
+    generator.basis.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    pictures = generator(z, four)
+    torch.testing.assert_close(seen[0], joined)
+    each = torch.stack([discriminator(pictures, torch.eye(4)[[k, k]]) for k in range(4)])
+    torch.testing.assert_close(discriminator(pictures, four), each.sum(dim=0) / 2)  # linear but for the scale
 
 
 @pytest.mark.parametrize("c", [None, torch.zeros(2, 4), torch.zeros(3)])

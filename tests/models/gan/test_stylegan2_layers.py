@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from models.gan.fir import conv2d_up, setup_filter
 from models.gan.initialisation import initialise
+from models.gan.levels import plan_levels
 from models.gan.stylegan2.layers import EqualizedConv2d, EqualizedLinear, modulated_conv2d
-from models.gan.stylegan2.levels import plan_levels
 
 RNG_SEED = 3
 

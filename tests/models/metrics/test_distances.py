@@ -5,24 +5,11 @@ import scipy.linalg
 from hypothesis import given, settings
 
 from models.metrics import distances
-from models.metrics.distances import (
-    Moments,
-    frechet_distance,
-    frechet_from_moments,
-    kernel_distance,
-    precision_recall,
-)
+from models.metrics.distances import _compare_gaussians, frechet_distance, kernel_distance, precision_recall
 
 
 def draw(count: int, columns: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(shift, scale, (count, columns))
-
-
-def state(mean: np.ndarray, covariance: np.ndarray) -> Moments:
-    """Moments as if exactly these had been measured."""
-    moments = Moments(len(mean))
-    moments.count, moments.mean, moments._scatter = 2, mean, covariance
-    return moments
 
 
 def random_covariance(columns: int, seed: int) -> np.ndarray:
@@ -30,27 +17,25 @@ def random_covariance(columns: int, seed: int) -> np.ndarray:
     return root @ root.T
 
 
-def test_moments_do_not_depend_on_the_parts() -> None:
-    rows = draw(3000, 7, 0, shift=100.0)
-    moments = Moments(7)
-    for part in np.split(rows, [0, 1, 5, 2100]):
-        moments.add(part.astype(np.float64))
-    assert moments.count == 3000
-    np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(moments.covariance, np.cov(rows, rowvar=False), rtol=1e-10, atol=1e-12)
+def test_mean_and_covariance_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "_PART", 700)
+    rows = draw(3000, 7, 0, shift=100.0).astype(np.float32)
+    mean, covariance = distances._mean_and_covariance(rows)
+    exact = rows.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(covariance, np.cov(exact, rowvar=False), rtol=1e-10, atol=1e-12)
 
 
 def test_frechet_distance_of_exact_gaussians() -> None:
     a, b = np.array([1.0, 4.0, 0.25]), np.array([4.0, 1.0, 0.0])
     shift = np.array([1.0, -2.0, 0.5])
     known = (shift**2).sum() + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()  # diagonal: by hand
-    assert frechet_from_moments(state(shift, np.diag(a)), state(np.zeros(3), np.diag(b))) == pytest.approx(known)
+    assert _compare_gaussians(shift, np.diag(a), np.zeros(3), np.diag(b)) == pytest.approx(known)
     first, second = random_covariance(12, 1), random_covariance(12, 2)
     means = draw(2, 12, 3)
     direct = ((means[0] - means[1]) ** 2).sum() + np.trace(first + second - 2 * scipy.linalg.sqrtm(first @ second).real)
-    found = frechet_from_moments(state(means[0], first), state(means[1], second))
-    assert found == pytest.approx(direct, rel=1e-9)
-    assert frechet_from_moments(state(means[0], first), state(means[0], first)) == pytest.approx(0, abs=1e-9)
+    assert _compare_gaussians(means[0], first, means[1], second) == pytest.approx(direct, rel=1e-9)
+    assert _compare_gaussians(means[0], first, means[0], first) == pytest.approx(0, abs=1e-9)
 
 
 def test_frechet_distance_of_samples_tends_to_the_gaussians() -> None:
@@ -96,18 +81,22 @@ def naive_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_kernel_distance_is_the_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "ROWS", 4)  # several parts, the last one shorter
+    monkeypatch.setattr(distances, "PAIRS", 4 * 14)  # several parts, the last one shorter
     x, y = draw(11, 5, 9), draw(14, 5, 10, shift=0.3)
     assert kernel_distance(x, y).value == pytest.approx(naive_mmd(x, y), rel=1e-12)
     assert kernel_distance(x, y, seed=1) == kernel_distance(x, y)  # one block: nothing is drawn
 
 
-def test_large_sets_are_cut_into_disjoint_blocks() -> None:
+def test_large_sets_are_cut_into_disjoint_blocks_that_leave_nothing_out() -> None:
     x, y = draw(40, 3, 11), draw(90, 3, 12)
     rng = np.random.default_rng(5)
-    parts = zip(*(np.array_split(rng.permutation(len(rows))[:48], 3) for rows in (x, y)), strict=True)
+    parts = zip(*(np.array_split(rng.permutation(len(rows)), 3) for rows in (x, y)), strict=True)
     known = np.mean([naive_mmd(x[i], y[j]) for i, j in parts])
     assert kernel_distance(x, y, block=16, seed=5).value == pytest.approx(known, rel=1e-9)
+    whole = kernel_distance(x, y, block=40)  # the smaller set is one block, and all of the larger one stands against it
+    assert whole.value == pytest.approx(naive_mmd(x, y), rel=1e-9)
+    errors = [kernel_distance(x, y[:m], block=40).error for m in (40, 90)]
+    assert errors[1] < errors[0]  # type: ignore[operator]
 
 
 def test_kernel_distance_of_a_shift_in_one_dimension() -> None:
@@ -175,13 +164,23 @@ def test_pictures_at_one_place_are_neighbours() -> None:
     assert np.count_nonzero(squared == 0) == 20 * 5 * 5  # rounding would leave 1e-9 at some, below 0 at others
 
 
-def test_precision_and_recall_in_parts_and_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_and_recall_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     reals, fakes = draw(90, 3, 23), draw(70, 3, 24, shift=0.5)
     whole = precision_recall(reals, fakes)
-    monkeypatch.setattr(distances, "ROWS", 16)
-    assert precision_recall(reals, fakes) == whole
-    part = precision_recall(reals, fakes, most=40, seed=1)
-    assert part != whole and part == precision_recall(reals, fakes, most=40, seed=1)
+    for pairs in (16 * 90, 1):
+        monkeypatch.setattr(distances, "PAIRS", pairs)
+        assert precision_recall(reals, fakes) == whole
+
+
+def test_only_kid_does_not_depend_on_the_counts() -> None:
+    """A perfect generator has another FID and another recall than halves of the reals have: those are no yardstick."""
+    reals, fakes = draw(300, 40, 27), draw(1500, 40, 28)
+    half, other = np.split(reals, 2)
+    assert frechet_distance(reals, fakes) < 0.6 * frechet_distance(half, other)
+    assert precision_recall(reals, fakes).recall < precision_recall(half, other).recall - 0.05
+    for real, fake in ((reals, fakes), (half, other)):
+        kid = kernel_distance(real, fake)
+        assert kid.error is not None and abs(kid.value) < 3 * kid.error
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -197,5 +196,3 @@ def test_what_cannot_be_compared_is_refused() -> None:
             compare(rows, rows.astype(np.uint8))
     with pytest.raises(ValueError, match="k must be"):
         precision_recall(rows, rows, k=0)
-    with pytest.raises(ValueError, match="at least 2 pictures"):
-        _ = Moments(3).covariance

@@ -1,7 +1,8 @@
-"""Memorisation on constructed sets: a generator that repeats its pictures is caught, another is not."""
+"""The nearest training pictures, copies among them, and the pictures that show them."""
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -20,17 +21,15 @@ from models.metrics.figures import (
 )
 from models.metrics.neighbours import (
     SIDE,
-    Memorisation,
     Nearest,
     Scale,
     find_nearest,
-    judge_memorisation,
-    most_suspicious,
+    group_twins,
+    mirror_pixels,
     reduce_picture,
     scale_pixels,
+    twin_limit,
 )
-
-TRAINING, SAMPLES = 600, 500
 
 
 def draw_set(seed: int, count: int) -> np.ndarray:
@@ -40,91 +39,100 @@ def draw_set(seed: int, count: int) -> np.ndarray:
     return np.stack([cv2.resize(one, (24, 24), interpolation=cv2.INTER_CUBIC) for one in coarse])
 
 
-def look(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a sort, float32 (N, 48), and reduced pixels."""
-    pixels = np.stack([reduce_picture(picture) for picture in pictures])
-    features = np.stack([cv2.resize(one, (4, 4), interpolation=cv2.INTER_AREA) for one in pictures]).reshape(-1, 48)
-    return np.sqrt(features.astype(np.float32)), pixels
+def reduce(pictures: np.ndarray) -> np.ndarray:
+    return np.stack([reduce_picture(picture) for picture in pictures])
 
 
-def judge(training: np.ndarray, samples: np.ndarray, mirrored: bool = False) -> list[Memorisation]:
-    """What is found by features and by pixels, with leave-one-out as the yardstick."""
-    identities = np.unique(training.reshape(len(training), -1), axis=0, return_inverse=True)[1].reshape(-1)
-    found = []
-    scale = Scale.of(look(training)[0])
-    for kind in range(2):
-        scaled = [scale.apply, scale_pixels][kind]
-        references = scaled(look(training)[kind])
-        flips = [scaled(look(each[:, :, ::-1])[kind]) if mirrored else None for each in (samples, training)]
-        near = find_nearest(scaled(look(samples)[kind]), references, flips[0])
-        usual = find_nearest(references, references, flips[1], identities, identities)
-        found.append(judge_memorisation(near.distances, usual.distances))
-    return found
-
-
-def with_noise(pictures: np.ndarray, seed: int = 9) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, 4, pictures.shape)
-    return np.clip(pictures + noise, 0, 255).astype(np.uint8)
-
-
-def test_repeated_training_pictures_are_caught_and_fresh_ones_are_not() -> None:
-    training = draw_set(0, TRAINING)
-    for judged in judge(training, with_noise(training[:SAMPLES])):
-        assert judged.share > 0.98
-        assert "repeats training pictures" in judged.verdict()
-    for judged in judge(training, draw_set(1, SAMPLES)):
-        assert judged.share < judged.limit < 0.04
-        assert "no sign of memorisation" in judged.verdict()
-
-
-def test_a_part_that_is_repeated_is_noticed() -> None:
-    training = draw_set(0, TRAINING)
-    samples = np.concatenate([with_noise(training[:30]), draw_set(1, SAMPLES - 30)])
-    for judged in judge(training, samples):
-        assert judged.limit < judged.share < 0.1
-        assert "some training pictures" in judged.verdict()
-
-
-def test_mirror_images_of_training_pictures_are_caught_where_the_training_mirrored() -> None:
-    training = draw_set(0, TRAINING)
-    samples = with_noise(training[:SAMPLES, :, ::-1])
-    assert all(judged.share > 0.98 for judged in judge(training, samples, mirrored=True))
-    assert all(judged.share < 0.1 for judged in judge(training, samples, mirrored=False))
-    assert all(judged.share < judged.limit for judged in judge(training, draw_set(1, SAMPLES), mirrored=True))
-
-
-def test_exact_copies_in_the_training_set_do_not_hide_memorisation() -> None:
-    """With each picture twice, every other distance would be 0, and nothing could be nearer."""
-    training = draw_set(0, TRAINING)
-    doubled = np.concatenate([training, training])
-    for judged in judge(doubled, with_noise(training[:SAMPLES])):
-        assert judged.threshold > 0
-        assert judged.share > 0.98
+def keep(rows: np.ndarray) -> np.ndarray:
+    """Rows that need no scaling."""
+    return rows
 
 
 def test_nearest_agrees_with_all_distances() -> None:
     rng = np.random.default_rng(0)
-    queries, references = (rng.normal(size=(count, 20)).astype(np.float32) for count in (700, 300))
-    found = find_nearest(queries, references)
+    queries, references = (rng.normal(size=(count, 20)).astype(np.float32) for count in (70, 9000))
+    found = find_nearest(queries, references, keep)
     table = np.linalg.norm(queries[:, None].astype(np.float64) - references, axis=2)
     np.testing.assert_array_equal(found.references, table.argmin(axis=1))
     np.testing.assert_allclose(found.distances, table.min(axis=1), rtol=1e-5)
     assert not found.mirrored.any()
-    same = find_nearest(references, references)
-    np.testing.assert_array_equal(same.references, np.arange(300))
+    assert found.references.max() > 8192  # beyond the second chunk
+    same = find_nearest(references[8000:8500], references, keep)
+    np.testing.assert_array_equal(same.references, np.arange(8000, 8500))
     assert (same.distances == 0).all()
 
 
-def test_a_picture_is_never_its_own_neighbour() -> None:
+def test_a_picture_is_not_compared_with_its_group() -> None:
     references = np.array([[0.0], [0.0], [1.0], [3.0]], np.float32)
-    identities = np.array([0, 0, 1, 2])
-    found = find_nearest(references, references, None, identities, identities)
+    groups = np.array([0, 0, 1, 2])
+    found = find_nearest(references, references, keep, None, groups, groups)
     np.testing.assert_array_equal(found.references, [2, 2, 0, 2])
     np.testing.assert_array_equal(found.distances, [1, 1, 1, 2])
-    with pytest.raises(ValueError, match="exact copies of one"):
-        find_nearest(references[:2], references[:2], None, identities[:2], identities[:2])
+    with pytest.raises(ValueError, match="copies of one"):
+        find_nearest(references[:2], references[:2], keep, None, groups[:2], groups[:2])
     with pytest.raises(ValueError, match="no picture to compare with"):
-        find_nearest(references, references[:0])
+        find_nearest(references, references[:0], keep)
+
+
+def test_mirror_images_are_found_where_they_count() -> None:
+    pixels = reduce(draw_set(0, 50))
+    found = find_nearest(mirror_pixels(pixels), pixels, scale_pixels, pixels)
+    np.testing.assert_array_equal(found.references, np.arange(50))
+    assert found.mirrored.all()
+    assert (found.distances == 0).all()
+    assert (find_nearest(mirror_pixels(pixels), pixels, scale_pixels).distances > 10).all()
+    np.testing.assert_array_equal(mirror_pixels(pixels), reduce(draw_set(0, 50)[:, :, ::-1]))
+
+
+def test_many_references_are_never_copied_as_a_whole() -> None:
+    references = np.random.default_rng(0).normal(5, 3, (60_000, 128)).astype(np.float32)  # 31 MB
+    tracemalloc.start()
+    try:
+        scale = Scale.of(references)
+        find_nearest(references[:100], references, scale.apply, references[100:200])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < references.nbytes / 2
+    np.testing.assert_allclose(scale.mean, references.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale.deviation, references.std(axis=0, dtype=np.float64), rtol=1e-6)
+
+
+def compress(picture: np.ndarray, quality: int) -> np.ndarray:
+    return np.asarray(cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1))
+
+
+def test_copies_are_one_group_and_other_pictures_are_not() -> None:
+    pictures = draw_set(0, 300)
+    noise = np.random.default_rng(1).integers(-3, 4, (10, *pictures.shape[1:]))
+    copies = [
+        *(pictures[:10].astype(int) + noise).clip(0, 255).astype(np.uint8),
+        *pictures[10:20, :, ::-1],
+        *(compress(picture, 75) for picture in pictures[20:30]),
+        *(compress(picture, 95)[:, ::-1] for picture in pictures[30:40]),
+    ]
+    pixels = reduce(np.stack([*pictures, *copies]))
+    groups = group_twins(np.arange(340), pixels, np.arange(300), twin_limit(pixels))
+    np.testing.assert_array_equal(groups[300:], groups[:40])
+    assert len(np.unique(groups)) == 300
+
+
+def test_what_was_made_of_one_is_a_group_and_copies_are_looked_for_of_some() -> None:
+    pictures = draw_set(0, 30)
+    pixels = reduce(np.stack([*pictures, *pictures[:10]]))
+    origins = np.array([f"crop-{k}" for k in [*range(28), 0, 1, *range(100, 110)]])  # 28 and 29 were made of 0 and 1
+    groups = group_twins(origins, pixels, np.array([1, 5, 37]), twin_limit(pixels))  # copies of 1, of 5, and of 7
+    several = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups) if (groups == group).sum() > 1]
+    assert sorted(several) == [[0, 28], [1, 29, 31], [5, 35], [7, 37]]
+
+
+def test_a_set_of_little_contrast_has_a_small_limit() -> None:
+    pictures = draw_set(0, 300)
+    faint = (128 + (pictures.astype(int) - 128) // 8).astype(np.uint8)
+    limits = [twin_limit(reduce(each)) for each in (pictures, faint)]
+    assert limits[1] == pytest.approx(limits[0] / 8, rel=0.05)
+    pixels = reduce(faint)
+    assert len(np.unique(group_twins(np.arange(300), pixels, np.arange(300), limits[1]))) == 300
 
 
 def test_features_that_never_vary_count_for_nothing() -> None:
@@ -140,15 +148,6 @@ def test_any_picture_is_reduced(shape: tuple[int, int]) -> None:
     reduced = reduce_picture(flat)
     assert reduced.shape == (SIDE * SIDE * 3,)
     assert (reduced.reshape(-1, 3) == (10, 120, 250)).all()
-
-
-def test_suspects_are_those_that_either_distance_accuses() -> None:
-    features, pixels = np.array([0.9, 0.1, 5, 5]), np.array([50, 50, 2, 50.0])
-    judged = [Memorisation(0.5, 1.0, 4, 100), Memorisation(0.25, 10.0, 4, 100)]
-    suspects = most_suspicious(list(zip((features, pixels), judged, strict=True)), 3)
-    np.testing.assert_array_equal(suspects, [1, 2, 0])
-    with pytest.raises(ValueError, match="distances of samples and reals"):
-        judge_memorisation(features, np.empty(0))
 
 
 def test_figures_are_pictures(tmp_path: Path) -> None:

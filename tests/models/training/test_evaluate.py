@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from models.gan.latents import draw_latents, generate
 from models.training.config import RESUME_MAY_CHANGE, DatasetRef, TrainingConfig
+from models.training.distributed import joined_workers
 from models.training.metrics_file import MetricsFileError, forget_metrics, read_metrics, record_metrics
 from models.training.run import RunFolder
 from models.training.snapshot import load_state, load_weights, weights_path
@@ -82,6 +84,75 @@ def test_a_resumed_run_measures_what_an_undisturbed_one_does(
     assert read_metrics(run) == read_metrics(whole)
 
 
+def test_a_failing_measurement_is_a_warning(
+    tmp_path: Path, measuring: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef, tiny_run: Path
+) -> None:
+    def fail_at_first(network: nn.Module, nimg: int) -> list[dict[str, Any]]:
+        if nimg == 64:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        if nimg == 128:  # as somebody may have edited it
+            (tmp_path / "metrics.jsonl").write_text("garbage\n", encoding="utf-8")
+        return brightness(network, nimg)
+
+    heard: list[TrainingProgress] = []
+    made = train(measuring, disc_data, disc_dataset, tmp_path, heard.append, evaluate=fail_at_first)
+    assert made.nimg == 160
+    assert not made.stopped
+    said = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    failed = {line["nimg"]: line["event"] for line in said if "could not be measured" in line["event"]}
+    assert list(failed) == [64, 128, 160]
+    assert failed[64].endswith("the training goes on: CUDA out of memory. Tried to allocate 2 GiB")
+    assert "line 1 is no JSON" in failed[128]
+    assert failed[64] in next(progress.events for progress in heard if progress.nimg == 64)
+    first, second = weights(made.snapshot), weights(RunFolder(tiny_run).snapshot_records()[-1])
+    assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+def test_snapshots_are_saved_before_anything_is_measured(
+    tmp_path: Path, measuring: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef
+) -> None:
+    saved: dict[int, bool] = {}
+
+    def look(network: nn.Module, nimg: int) -> list[dict[str, Any]]:
+        saved[nimg] = RunFolder(tmp_path).snapshot_path(nimg).is_file()
+        return brightness(network, nimg)
+
+    every = measuring.model_copy(update={"snapshot_ticks": 4})
+    train(every, disc_data, disc_dataset, tmp_path, evaluate=look)
+    assert saved == {64: False, 128: True, 160: True}  # the fourth tick, and the end
+
+
+def test_time_spent_measuring_is_not_the_trainings(
+    tmp_path: Path, measuring: TrainingConfig, disc_data: Data, disc_dataset: DatasetRef, monkeypatch: Any
+) -> None:
+    clock = {"ahead": 0.0}
+    now = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + clock["ahead"])
+
+    def take_an_hour(network: nn.Module, nimg: int) -> list[dict[str, Any]]:
+        clock["ahead"] += 3600
+        return brightness(network, nimg)
+
+    made = train(measuring, disc_data, disc_dataset, tmp_path, evaluate=take_an_hour)
+    assert clock["ahead"] == 3 * 3600
+    ticks = list(RunFolder(tmp_path).read_stats())
+    assert all(line["seconds"] < 3600 and line["sec_per_kimg"] < 3600 for line in ticks)
+    assert made.seconds < 3600
+    assert load_state(made.snapshot)["seconds"] < 3600
+
+
+def test_other_processes_wait_while_the_first_one_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **settings: given.update(settings))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with joined_workers() as workers:
+        assert workers.world == 2
+    assert given["timeout"].total_seconds() >= 50_000 / 10  # all reals that are compared with, on two cores
+
+
 def test_how_long_it_took_is_said_and_the_board_shows_it(
     tmp_path: Path,
     measuring: TrainingConfig,
@@ -91,7 +162,7 @@ def test_how_long_it_took_is_said_and_the_board_shows_it(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with caplog.at_level(logging.INFO, logger="models.training.trainer"):
+    with caplog.at_level(logging.INFO, logger="models.training.evaluation"):
         train(measuring, disc_data, disc_dataset, tmp_path, evaluate=brightness)
     said = [record.getMessage() for record in caplog.records if "brightness" in record.getMessage()]
     assert len(said) == 3
@@ -109,8 +180,10 @@ def test_a_line_of_the_same_measurement_replaces_the_old_one(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="JSON"):
         record_metrics(tmp_path, [{**kid, "value": float("nan")}])
     assert len(read_metrics(tmp_path)) == 2
+    others = [{"name": "other", "nimg": nimg} for nimg in (None, "8", 7)]
+    record_metrics(tmp_path, others)
     forget_metrics(tmp_path, 7)
-    assert read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path) == others
 
 
 def test_writers_do_not_lose_each_others_lines(tmp_path: Path) -> None:
@@ -138,3 +211,6 @@ def test_damaged_lines(tmp_path: Path) -> None:
     path.write_text("{\n" + whole, encoding="utf-8")
     with pytest.raises(MetricsFileError, match=r"line 1 is no JSON \("):
         record_metrics(tmp_path, [])
+    path.write_bytes(whole.encode("utf-16"))
+    with pytest.raises(MetricsFileError, match=r"metrics\.jsonl is no text in UTF-8: move it away"):
+        read_metrics(tmp_path)

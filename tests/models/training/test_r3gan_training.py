@@ -2,33 +2,18 @@ import copy
 import io
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.nn.functional import softplus
 
 from models.gan.losses import relativistic_loss
-from models.gan.scoring import load_discriminator
-from models.sampling.generator import Code, load_generator
-from models.sampling.settings import SamplingError, SamplingSettings
 from models.training.algorithm import TrainingBatch
-from models.training.config import DatasetRef, DCGANConfig, DeviceChoice, Precision, R3GANConfig, TrainingConfig
+from models.training.config import DCGANConfig, R3GANConfig, TrainingConfig
 from models.training.distributed import Workers
-from models.training.memory import describe_config
-from models.training.networks import resolve_precision
-from models.training.presets import resolve_preset
 from models.training.r3gan import R3GAN
-from models.training.run import RunFolder
-from models.training.schedules import average_half_life
-from models.training.snapshot import load_weights, save_snapshot, weights_path
-from models.training.trainer import train
-from models.training.transfer import transfer_weights
-
-Data = Callable[[int], Iterator[np.ndarray]]
 
 CPU = torch.device("cpu")
 SMALL = R3GANConfig(
@@ -269,6 +254,31 @@ def test_d_does_not_change_in_gs_phase_nor_g_in_ds() -> None:
     assert (changed("G"), changed("D")) == (False, True)
 
 
+def test_fakes_and_reals_are_augmented_by_chance_of_their_own() -> None:
+    """And in D's phase by other chance than in G's, with other latents: four draws of the whole batch, two of z."""
+    config = make_config(batch=8, micro=4)
+    algorithm = make_algorithm(config)
+    seen: dict[str, list[torch.Tensor]] = {"fakes": [], "reals": []}
+
+    class Recording:
+        def draw(self, count: int, p: float, width: int, height: int, rng: torch.Generator) -> torch.Tensor:
+            return torch.rand(count, generator=rng)
+
+        def apply(self, images: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+            seen["reals" if any(torch.equal(images, part) for part in reals.split(4)) else "fakes"].append(draw)
+            return images
+
+    batch = make_batch(config)
+    reals = batch.images.float() / 127.5 - 1
+    algorithm.augmentation = Recording()
+    latents: list[torch.Tensor] = []
+    algorithm.generator.register_forward_pre_hook(lambda module, inputs: latents.append(inputs[0]))
+    algorithm.step(batch, torch.Generator().manual_seed(3))
+    assert [len(draws) for draws in seen.values()] == [4, 4]  # two phases in two parts
+    assert len(torch.cat(seen["fakes"] + seen["reals"]).unique()) == 4 * 8
+    assert len(latents) == 4 and len(torch.cat(latents).unique(dim=0)) == 2 * 8
+
+
 def test_only_passes_without_penalties_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
@@ -310,174 +320,6 @@ def test_other_shapes_of_pictures_train_in_half_precision() -> None:
     assert values["mended_D"] == values["mended_G"] == 0
 
 
-def test_half_precision_is_bfloat16_wherever_it_is() -> None:
-    config = TrainingConfig(algorithm=R3GANConfig())
-    cuda = torch.device("cuda")
-    assert resolve_precision(config.precision, cuda, config.gpu_precision) is torch.bfloat16
-    assert resolve_precision(config.precision, CPU, config.gpu_precision) is None
-    assert TrainingConfig().gpu_precision is Precision.FLOAT16
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"precision": "float16"}, "float16 would overflow: use precision auto or bfloat16"),
-        ({"algorithm": {"name": "r3gan", "channel_max": 60}}, "that of side 4 would have 60"),
-        ({"algorithm": {"name": "r3gan", "channel_base": 768}}, "that of side 64 would have 12"),
-        ({"algorithm": {"name": "r3gan", "freeze_d": 2}}, "freeze_d"),
-        ({"algorithm": {"name": "r3gan", "augment": "ada"}}, "'scheduled', 'fixed' or 'none'"),
-        ({"batch": 10, "micro_batch": 4}, "divide the batch"),
-    ],
-)
-def test_settings_that_do_not_go_together_are_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
-        TrainingConfig.model_validate({"algorithm": {"name": "r3gan"}} | wrong)
-
-
-@pytest.mark.parametrize(
-    ("name", "resolution", "gamma", "p", "batch", "half_life"),
-    [
-        ("r3gan-64", 64, 2, 0.3, 256, 500),
-        ("r3gan-128", 128, 17, 0.3, 256, 500),
-        ("r3gan-256", 256, 150, 0.3, 256, 500),
-        ("r3gan-cifar", 32, 0.05, 0.55, 512, 5000),
-    ],
-)
-def test_published_settings(name: str, resolution: int, gamma: float, p: float, batch: int, half_life: float) -> None:
-    config = resolve_preset(name)
-    algorithm = config.algorithm
-    assert isinstance(algorithm, R3GANConfig)
-    assert (config.resolution, config.batch, config.ema_half_life_kimg) == (resolution, batch, half_life)
-    assert (algorithm.r1_gamma, algorithm.augment_p, algorithm.schedule_kimg) == (gamma, p, 20_000)
-    assert (algorithm.learning_rate, algorithm.beta2, algorithm.beta2_end) == (2e-4, 0.9, 0.99)
-    assert config.ema_ramp_up is None
-
-
 def test_another_algorithms_config_is_refused() -> None:
     with pytest.raises(TypeError, match="dcgan"):
         R3GAN(TrainingConfig(algorithm=DCGANConfig()), CPU, torch.Generator(), Workers())
-
-
-# ---- with the loop
-
-
-def tiny(labels: int = 0, **changes: Any) -> TrainingConfig:
-    settings = {"kimg": 0.16, "tick_kimg": 0.032, "grid_ticks": 2, "snapshot_ticks": 2} | changes
-    return TrainingConfig(
-        algorithm=SMALL.model_copy(update={"channel_base": 256, "channel_max": 16}),
-        resolution=16,
-        batch=16,
-        labels=labels,
-        ema_half_life_kimg=0.05,
-        ema_ramp_up=None,
-        device=DeviceChoice.CPU,
-        **settings,  # type: ignore[arg-type]
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, disc_data: Data, disc_dataset: DatasetRef) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "r3gan"
-    train(tiny(), disc_data, disc_dataset, folder)
-    return folder
-
-
-def tensors(record: Path) -> dict[str, torch.Tensor]:
-    return {f"{p}.{k}": v for p in ("G", "G_ema", "D") for k, v in load_weights(weights_path(record), p).items()}
-
-
-def test_a_run_resumed_after_a_part_equals_the_whole(
-    tmp_path: Path, trained: Path, disc_data: Data, disc_dataset: DatasetRef
-) -> None:
-    """The schedules' length is not that of the training: a run that was to be shorter goes on as the longer one."""
-    train(tiny(kimg=0.096), disc_data, disc_dataset, tmp_path)
-    result = train(tiny(), disc_data, disc_dataset, tmp_path, resume=True)
-    whole = tensors(RunFolder(trained).snapshot_records()[-1])
-    found = tensors(result.snapshot)
-    assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
-    assert result.stats["sign_D_pair"] == list(RunFolder(trained).read_stats())[-1]["sign_D_pair"]
-
-
-def test_the_average_follows_its_schedule(trained: Path) -> None:
-    """At the start it is the network itself; later it lags behind."""
-    line = list(RunFolder(trained).read_stats())[-1]
-    assert {"logit_gap", "diversity", "gamma", "ada_p"} <= line.keys()
-    assert average_half_life(tiny(), 0) == 0
-    newest = tensors(RunFolder(trained).snapshot_records()[-1])
-    assert not torch.equal(newest["G.to_rgb.weight"], newest["G_ema.to_rgb.weight"])
-
-
-def test_scores_do_not_depend_on_company(trained: Path, disc_data: Data) -> None:
-    """Bit for bit, without anything having to be switched off: no statistic couples the pictures of a batch."""
-    scorer = load_discriminator(trained)
-    pictures = list(next(disc_data(0)).transpose(0, 2, 3, 1))
-    together = scorer.score(pictures)
-    assert len(set(together)) == len(pictures)
-    np.testing.assert_array_equal(together, [scorer.score([picture])[0] for picture in pictures])
-    np.testing.assert_array_equal(together[::-1], scorer.score(pictures[::-1]))
-
-
-def test_samples_come_without_styles(trained: Path) -> None:
-    generator = load_generator(trained)
-    assert not generator.has_styles and generator.default_psi == 1.0
-    latents = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
-    codes = generator.codes(latents)
-    pictures = list(generator.draw(Code(row, 0) for row in codes))
-    assert [picture.shape for picture in pictures] == [(16, 16, 3)] * 3
-    assert np.array_equal(next(generator.draw([Code(codes[1], 5)])), pictures[1])
-    with pytest.raises(SamplingError, match=r"truncation.*r3gan"):
-        generator.codes(latents, SamplingSettings(psi=0.7))
-    with pytest.raises(SamplingError, match="without labels"):
-        generator.codes(latents, SamplingSettings(label=(1.0,)))
-
-
-def test_a_conditional_training_makes_pictures_of_labels(
-    tmp_path: Path, disc_data: Data, disc_dataset: DatasetRef
-) -> None:
-    class Labelled:
-        def __init__(self, images: np.ndarray) -> None:
-            red = images[:, 0, 8, 8] > images[:, 2, 8, 8]
-            self.images, self.labels = images, np.stack([red, ~red], axis=1).astype(np.float32)
-
-    def data(start: int) -> Iterator[Labelled]:
-        return (Labelled(images) for images in disc_data(start))
-
-    train(tiny(labels=2, kimg=0.064), data, disc_dataset, tmp_path)
-    generator = load_generator(tmp_path)
-    latents = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
-    both = [generator.codes(latents, SamplingSettings(label=generator.class_label(k))) for k in (0, 1)]
-    assert both[0].shape == (2, 10) and np.array_equal(both[0][:, 8:], [[1, 0], [1, 0]])
-    pictures = [np.stack(list(generator.draw(Code(row, 0) for row in codes))) for codes in both]
-    direct = generator.network(torch.from_numpy(latents), torch.eye(2)[[1, 1]])
-    assert not np.array_equal(*pictures)
-    assert np.abs(pictures[1] - np.clip(direct.permute(0, 2, 3, 1).numpy() * 127.5 + 127.5, 0, 255)).max() < 0.51
-    with pytest.raises(SamplingError, match="--class 0 to 1"):
-        generator.codes(latents)
-
-
-def test_low_stages_carry_over_to_a_larger_resolution(tmp_path: Path) -> None:
-    def networks(resolution: int, seed: int) -> dict[str, torch.nn.Module]:
-        config = make_config(channel_base=256).model_copy(update={"resolution": resolution})
-        algorithm = R3GAN(config, CPU, torch.Generator().manual_seed(seed))
-        return {**algorithm.networks(), "G_ema": copy.deepcopy(algorithm.generator)}
-
-    dataset = DatasetRef("discs", 1, "0" * 64, 9)
-    path = save_snapshot(tmp_path, 16, make_config(), dataset, networks(16, 1), {})
-    report = {part.network: part for part in transfer_weights(weights_path(path), networks(32, 2)).networks}
-    assert all(part.reshaped == () and part.unused == () for part in report.values())  # 8 channels throughout
-    assert all(name.startswith("stages.3.") for part in report.values() for name in part.missing)
-
-
-# ---- memory
-
-
-def test_a_step_is_rehearsed_with_both_penalties() -> None:
-    config = resolve_preset("r3gan-demo", {"batch": 16, "device": "cpu", "resolution": 16})
-    whole = describe_config(config)
-    expected = 4 * (4 * whole.generator_parameters + 3 * whole.discriminator_parameters)
-    assert whole.kept_gb * 1e9 == pytest.approx(expected, rel=0.02)
-    parts = describe_config(config.model_copy(update={"micro_batch": 4}))
-    assert (parts.at_once, parts.part_step) == (4, 1)
-    assert parts.tensors_gb - parts.kept_gb < 0.4 * (whole.tensors_gb - whole.kept_gb)
-    bare = config.algorithm.model_copy(update={"augment": "none"})
-    assert describe_config(config.model_copy(update={"algorithm": bare})).tensors_gb < whole.tensors_gb

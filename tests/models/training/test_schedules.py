@@ -62,6 +62,11 @@ def test_the_half_life_of_the_average_rises_for_r3gan_alone() -> None:
         assert [average_half_life(plain, nimg) for nimg in (0, 10**9)] == [10_000, 10_000]
 
 
+def test_an_average_that_was_taken_over_is_kept_from_the_first_step() -> None:
+    config = TrainingConfig(algorithm=PAPER, ema_half_life_kimg=500.0, transfer="a" * 64)
+    assert [average_half_life(config, nimg) for nimg in (0, 10_000_000, 10**9)] == [500_000] * 3
+
+
 def test_the_schedule_does_not_depend_on_the_length_of_the_training() -> None:
     short, long = (TrainingConfig(algorithm=PAPER, kimg=kimg) for kimg in (5.0, 30_000.0))
     assert average_half_life(short, 3_000) == average_half_life(long, 3_000) > 0

@@ -4,7 +4,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from models.training.config import DCGANConfig, StyleGAN2Config, TrainingConfig, differences
+from models.gan.ada.pipeline import PRESETS as PIPES
+from models.training.config import DCGANConfig, R3GANConfig, StyleGAN2Config, TrainingConfig, differences
 
 
 def test_defaults_are_the_write_up() -> None:
@@ -58,6 +59,18 @@ def test_sides_follow_from_the_longer_one_and_the_smallest_map() -> None:
 def test_what_does_not_go_together_is_said(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         TrainingConfig.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"), [(StyleGAN2Config, list(PIPES)), (R3GANConfig, [name for name in PIPES if name != "none"])]
+)
+def test_the_augmentations_there_are_can_be_asked_for_and_no_other(
+    config: type[StyleGAN2Config | R3GANConfig], names: list[str]
+) -> None:
+    assert [config.model_validate({"augment_pipe": name}).augment_pipe for name in names] == names
+    for wrong in {"xyz", "cgb", "none"} - set(names):
+        with pytest.raises(ValidationError, match=r"augment_pipe\n.*'bg', 'bgc'"):
+            config.model_validate({"augment_pipe": wrong})
 
 
 def test_a_config_from_before_stylegan2_is_read_as_it_was() -> None:

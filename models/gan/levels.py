@@ -1,9 +1,13 @@
-"""The maps that a network goes through, from the smallest to the picture, each twice as large as the one before."""
+"""The maps that a network goes through, from the smallest to the picture, each twice as large as the one before.
+
+Imports no torch: a configuration is checked with it.
+"""
 
 from dataclasses import dataclass
 
 SMALLEST_SIDE = 4  # longer side of the smallest map unless told otherwise
 SMALLEST_HALF_SIDE = 8  # no smaller map is computed in half precision: it costs nothing there, and steers everything
+R3GAN_WIDTH_STEP = 8  # channels of its maps: a block doubles them and cuts them into groups of 16
 
 
 @dataclass(frozen=True)
