@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
+from flows.cli.options import JsonOption, StoreOption, phase_bars, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from tasks.metrics import MetricsParams, MetricsReport
 
 
@@ -94,7 +92,6 @@ def _measure_here(store: Path, run: str, against: str, params: MetricsParams) ->
 
     place = Store(store)
     with progress_bars() as bars:
-        rows: dict[str, TaskID] = {}
         shown = not bars.disable
 
         def say(line: str) -> None:
@@ -103,13 +100,11 @@ def _measure_here(store: Path, run: str, against: str, params: MetricsParams) ->
             else:
                 typer.echo(line, err=True)
 
-        lines = ProgressLog(say, steps=not shown)
+        lines, draw = ProgressLog(say, steps=not shown), phase_bars(bars)
 
         def show(what: str, done: int, total: int) -> None:
             lines(what, done, total)
-            if what not in rows:
-                rows[what] = bars.add_task(what, total=total)
-            bars.update(rows[what], completed=done, total=total)
+            draw(what, done, total)
 
         return measure_run(place, find_run(place, run), against, params, show)
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.model_export import export
-from flows.cli.options import JsonOption, StoreOption, print_json, print_table, progress_bars
+from flows.cli.options import JsonOption, StoreOption, phase_bars, print_json, print_table, progress_bars
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from models.interchange.description import ModelDescription
     from models.training.config import TrainingConfig
 
@@ -44,14 +42,7 @@ def import_file(
     from models.interchange.imported_run import import_model
 
     with progress_bars() as bars:
-        rows: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in rows:
-                rows[what] = bars.add_task(what, total=total)
-            bars.update(rows[what], completed=done)
-
-        run = import_model(file.expanduser(), out.expanduser(), show)
+        run = import_model(file.expanduser(), out.expanduser(), phase_bars(bars))
     origin, config = run.origin, run.config
     if as_json:
         said = {"run": run.folder.as_posix(), "snapshot": run.snapshot.as_posix(), "grid": run.grid.as_posix()}

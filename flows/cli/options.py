@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from flows.environment import default_store
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 StoreOption = Annotated[
     Path,
@@ -43,6 +44,18 @@ def progress_bars() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def phase_bars(bars: Progress) -> Callable[[str, int, int], None]:
+    """A bar for each phase that is heard of: call it with what is done, how far it is, and of how many."""
+    rows: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in rows:
+            rows[what] = bars.add_task(what, total=total)
+        bars.update(rows[what], completed=done, total=total)
+
+    return show
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]], right: tuple[str, ...] = ()) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, print_json, progress_bars
+from flows.cli.options import JsonOption, StoreOption, phase_bars, print_json, progress_bars
 from flows.server import server_for
 from models.sampling.settings import Ground, Noise, WalkPath
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 def sample(
@@ -107,14 +104,7 @@ def sample(
     if no_prefect:
         source = find_run(Store(store), run)
         with progress_bars() as bars:
-            rows: dict[str, TaskID] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in rows:
-                    rows[what] = bars.add_task(what, total=total)
-                bars.update(rows[what], completed=done)
-
-            made = sample_run(source, params, out, show)
+            made = sample_run(source, params, out, phase_bars(bars))
     else:
         with server:
             made = sample_flow(run, params, store, str(out) if out else "")
